@@ -1,0 +1,44 @@
+"""The formulas that training, search and prediction share, each written once for NumPy and torch.
+
+Every function takes arrays or tensors and uses only what the two have in common, so that nothing
+here imports torch.
+"""
+
+import math
+
+#: Learning rate of the first epoch of every schedule, whatever the base rate.
+WARM_UP_LR = 1e-5
+#: Root mean square of an element of OpenAI CLIP's raw text embeddings (norm ~10 at 512 elements).
+CLIP_TEXT_RMS = 0.44
+
+
+def row_norms(rows):
+    """Euclidean norm of each row, (..., n, d) to (..., n, 1)."""
+    return (rows * rows).sum(axis=-1, keepdims=True) ** 0.5
+
+
+def unit(rows):
+    """Rows divided by their norm, (..., n, d); a row of zeros stays zero."""
+    norms = row_norms(rows)
+    return rows / (norms + (norms == 0))
+
+
+def task_residual(t, x, alpha):
+    """Base with the residual on top, t' = t + αx: Equation 4 of the TaskRes paper."""
+    return t + alpha * x
+
+
+def scaled_classifier(t, scale):
+    """Cosine classifier, (K, d): unit class embeddings times the logit scale 1/τ."""
+    return scale * unit(t)
+
+
+def learning_rate(epoch, n_epochs, lr):
+    """Learning rate of an epoch (counted from 0): one warm-up epoch, then a cosine down to zero.
+
+    The published recipe steps a cosine scheduler of ``n_epochs`` after a constant first epoch, so
+    the cosine's argument lags by one epoch and the last rate is not zero.
+    """
+    if epoch == 0:
+        return min(WARM_UP_LR, lr)
+    return 0.5 * lr * (1 + math.cos(math.pi * (epoch - 1) / n_epochs))
