@@ -1,0 +1,62 @@
+"""Where tensors live and how precisely they are multiplied: device and precision, resolved."""
+
+import contextlib
+
+import torch
+
+#: Values of every ``precision`` parameter of the package.
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def resolve_device(device=None):
+    """Return the torch device to compute on.
+
+    Parameters
+    ----------
+    device : None, str or torch.device
+        None takes CUDA where there is one, else Apple's MPS, else the CPU.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    ValueError
+        If torch does not know the device, or this machine does not have it.
+    """
+    if device is None:
+        return torch.device(next((name for name in ("cuda", "mps") if _available(name)), "cpu"))
+    try:
+        resolved = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"The 'device' parameter must be None or a torch device such as 'cpu', 'cuda:0' or "
+            f"'mps'. Got {device!r} instead."
+        ) from error
+    if not _available(resolved.type):
+        raise ValueError(
+            f"device={device!r} is not available on this machine. Use device=None to take what "
+            f"there is, or device='cpu'."
+        )
+    return resolved
+
+
+def _available(kind):
+    """Whether this machine can compute on a kind of device."""
+    if kind == "cuda":
+        return torch.cuda.is_available()
+    if kind == "mps":
+        return torch.backends.mps.is_available()
+    return True
+
+
+def product_precision(device, precision):
+    """Context in which matrix products run in `precision`, leaving torch's global switches alone.
+
+    "auto" and "float32" keep the precision of the operands; "bfloat16" lowers float32 products and
+    never float64 ones.
+    """
+    if precision == "bfloat16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()

@@ -1,0 +1,32 @@
+"""The version stamp that every estimator of the package carries into its pickle."""
+
+import warnings
+
+from sklearn.base import BaseEstimator
+
+from ._version import __version__
+
+_STAMP = "_sklearn_taskres_version"
+
+
+class VersionStamp(BaseEstimator):
+    """Estimator whose pickle names the version that wrote it, and warns when another one reads it.
+
+    scikit-learn stamps only its own classes.
+    """
+
+    def __getstate__(self):
+        return {**super().__getstate__(), _STAMP: __version__}
+
+    def __setstate__(self, state):
+        state = dict(state)
+        written_by = state.pop(_STAMP, "an unknown version")
+        if written_by != __version__:
+            warnings.warn(
+                f"This {type(self).__name__} was saved by sklearn_taskres {written_by} and is read "
+                f"by {__version__}: its predictions may differ. Fit it again, or install the "
+                f"version that saved it.",
+                UserWarning,
+                stacklevel=2,
+            )
+        super().__setstate__(state)
