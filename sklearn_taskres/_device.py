@@ -8,13 +8,15 @@ import torch
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
-def resolve_device(device=None):
+def resolve_device(device=None, dtype="float32"):
     """Return the torch device to compute on.
 
     Parameters
     ----------
     device : None, str or torch.device
         None takes CUDA where there is one, else Apple's MPS, else the CPU.
+    dtype : str or numpy.dtype, default="float32"
+        What will be computed with: None does not take MPS for float64, which it lacks.
 
     Returns
     -------
@@ -26,7 +28,8 @@ def resolve_device(device=None):
         If torch does not know the device, or this machine does not have it.
     """
     if device is None:
-        return torch.device(next((name for name in ("cuda", "mps") if _available(name)), "cpu"))
+        wanted = ("cuda",) if str(dtype) == "float64" else ("cuda", "mps")
+        return torch.device(next((name for name in wanted if _available(name)), "cpu"))
     try:
         resolved = torch.device(device)
     except (RuntimeError, TypeError) as error:

@@ -1,0 +1,28 @@
+"""Few-shot image classification with CLIP and Task Residual Tuning, for scikit-learn."""
+
+import importlib
+
+from ._version import __version__
+
+_HOME = {
+    "CLIPFeaturizer": "._clip.featurizer",
+    "CLIPTextFeaturizer": "._clip.text",
+    "TaskResClassifier": "._classifiers.taskres",
+    "ZeroShotClassifier": "._classifiers.zero_shot",
+    "load_image_folder": ".datasets",
+    "make_taskres_pipeline": ".pipeline",
+    "sample_few_shot": ".datasets",
+}
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+
+
+def __getattr__(name):
+    """Import a public name when it is first used (PEP 562), and with it what it needs."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name], __name__), name)
+
+
+def __dir__():
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,375 @@
+"""What every classifier on CLIP embeddings shares: labels, class embeddings, prediction, classes."""
+
+import copy
+import warnings
+from numbers import Real
+
+import numpy as np
+from scipy.special import log_softmax, softmax
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.utils import check_array, compute_sample_weight
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from .._formulas import scaled_classifier, unit
+from .._persistence import VersionStamp
+from .class_embeddings import array_rows, class_means, class_names_of, norm_factor
+
+#: Dtypes of computation; anything else, float16 and integers among it, is read into the first.
+_DTYPES = [np.float32, np.float64]
+#: OpenAI CLIP's logit scale 1/τ, for a base that does not say which model it comes from.
+_CLIP_LOGIT_SCALE = 100.0
+
+
+class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
+    """Base of the classifiers on CLIP embeddings.
+
+    `fit` validates, encodes the labels and finds the class embeddings ``base_`` (n_classes, d) and
+    ``logit_scale_``; a sibling writes ``_fit(X, y, sample_weight)``, which sets ``coef_`` and
+    whatever else its method learns. Arrays with a row a class are named in ``_class_arrays``, so
+    that `select_classes` and `add_classes` know them.
+
+    Think twice before adding anything: what only one method needs belongs to that method.
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
+        "base": [
+            None,
+            StrOptions({"class_means"}),
+            HasMethods(["transform", "class_features", "logit_scale"]),
+            "array-like",
+        ],
+        "class_names": [None, dict, "array-like"],
+        "base_norm": [None, Interval(Real, 0, None, closed="neither")],
+        "logit_scale": [None, Interval(Real, 0, None, closed="neither")],
+    }
+    _class_arrays: tuple[str, ...] = ("classes_", "base_", "coef_")
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Learn from image embeddings and labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Raw image embeddings, as CLIPFeaturizer gives them. float32 and float64 decide the
+            dtype of all computation; anything else is read into float32.
+        y : array-like of shape (n_samples,)
+            Labels: the names of the classes, or anything that `class_names` gives names to.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the samples, not negative. A weight of 0 is the same as leaving the row out.
+
+        Returns
+        -------
+        self : object
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If there is one class only, a label has no name, a parameter is out of range, or the
+            width of X is not that of the class embeddings.
+        """
+        X, y = validate_data(self, X, y, dtype=_DTYPES)
+        # Repeated, since scikit-learn takes one image a class for a regression problem and warns.
+        check_classification_targets(np.repeat(y, 3))
+        X, y, weight = self._weighted_rows(X, y, sample_weight)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"{type(self).__name__} can't train on one class: y holds only "
+                f"{self.classes_.tolist()[0]!r}. Add images of at least one other class."
+            )
+        self._set_base(X, codes, weight)
+        self._fit(X, codes, weight)
+        return self
+
+    def _weighted_rows(self, X, y, sample_weight):
+        """Join sample and class weights, and leave out the rows of weight 0."""
+        if sample_weight is None and getattr(self, "class_weight", None) is None:
+            return X, y, None
+        weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+        kept = weight > 0
+        if not kept.all():
+            X, y, weight = X[kept], y[kept], weight[kept]
+        return X, y, weight * compute_sample_weight(getattr(self, "class_weight", None), y)
+
+    # class embeddings -----------------------------------------------------------------------
+
+    def _text_base(self):
+        """Return the featurizer of class names, or None where the base is not text."""
+        if self.base is None:
+            from .._clip.text import CLIPTextFeaturizer
+
+            return CLIPTextFeaturizer()
+        return self.base if hasattr(self.base, "class_features") else None
+
+    def _class_names(self):
+        return class_names_of(self.classes_, self.class_names)
+
+    def _set_base(self, X, y, sample_weight):
+        """Set `base_` and `logit_scale_`, and warn where X cannot come from the same model."""
+        base = self._find_base(X, y, sample_weight)
+        if X is None:
+            self._install_base(base)
+            return
+        self._check_width(X, base)
+        self._install_base(base.astype(X.dtype))
+        if not isinstance(self.base, str):
+            self._warn_if_at_chance(X, y)
+
+    def _find_base(self, X, y, sample_weight):
+        """Raw class embeddings (n_classes, d) as the base has them, and its logit scale."""
+        text = self._text_base()
+        self.logit_scale_ = float(self.logit_scale or self._model_logit_scale(text))
+        if isinstance(self.base, str):
+            return class_means(X, y, sample_weight)
+        if text is not None:
+            return text.transform(self._class_names())
+        base = check_array(self.base, input_name="base")
+        return array_rows(base, self.classes_, self.class_names, self.base_norm)
+
+    @staticmethod
+    def _model_logit_scale(text):
+        return _CLIP_LOGIT_SCALE if text is None else text.logit_scale()
+
+    def _install_base(self, base):
+        """Set `base_` to class embeddings brought to the mean row norm that the user wants."""
+        self._base_factor = 1.0 if self.base_norm is None else norm_factor(base, self.base_norm)
+        self.base_ = base * base.dtype.type(self._base_factor)
+
+    def _check_width(self, X, base):
+        if X.shape[1] != base.shape[1]:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but the class embeddings of base "
+                f"({self._base_model()}) have {base.shape[1]}: images and classes must be embedded "
+                f"by one CLIP model. Pass base=CLIPTextFeaturizer(model_name, pretrained) with the "
+                f"model that made X, or embed the images with the model of base."
+            )
+
+    def _base_model(self):
+        text = self._text_base()
+        return "an array" if text is None else f"{text.model_name!r}, {text.pretrained!r}"
+
+    def _warn_if_at_chance(self, X, y):
+        """Warn where the base alone ranks the training rows no better than chance would.
+
+        "No better" allows one standard error, so that a true mismatch seldom hides behind luck.
+        """
+        logits = unit(X) @ scaled_classifier(self.base_, self.logit_scale_).T
+        n_right, n_rows, chance = np.sum(logits.argmax(axis=1) == y), len(y), 1 / len(self.classes_)
+        if n_right <= n_rows * chance + (n_rows * chance * (1 - chance)) ** 0.5:
+            warnings.warn(
+                f"Zero-shot, the class embeddings of base ({self._base_model()}) label "
+                f"{n_right} of {n_rows} training rows correctly, no better than chance. Do base "
+                f"and X come from the same CLIP model, and do the class names say what is seen?",
+                UserWarning,
+                stacklevel=5,
+            )
+
+    def set_params(self, **params):
+        """Set parameters, those of a text base by ``base__<name>`` among them.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values.
+
+        Returns
+        -------
+        self : object
+            The classifier.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter, or ``base__<name>`` is set while `base` has none.
+        """
+        nested = [name for name in params if name.startswith("base__")]
+        base = params.get("base", self.base)
+        if nested and not hasattr(base, "get_params"):
+            raise ValueError(
+                f"{nested[0]!r} sets a parameter of base, but base is {base!r}. Pass "
+                f"base=CLIPTextFeaturizer() to the classifier to search over its parameters."
+            )
+        return super().set_params(**params)
+
+    # prediction -------------------------------------------------------------------------------
+
+    def _logits(self, X):
+        """Logits (n_samples, n_classes) of validated X."""
+        return unit(X) @ self.coef_.T
+
+    def _validated_logits(self, X):
+        check_is_fitted(self)
+        return self._logits(validate_data(self, X, dtype=_DTYPES, reset=False))
+
+    def decision_function(self, X):
+        """Logits of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Raw image embeddings.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
+            Scaled cosines; for two classes the second's minus the first's.
+        """
+        logits = self._validated_logits(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict(self, X):
+        """Label of the class with the highest logit.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Raw image embeddings.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        winners = self._validated_logits(X).argmax(axis=1)
+        return self.classes_[winners]
+
+    def predict_proba(self, X):
+        """Probability of each class: the softmax of the logits, in float64.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Raw image embeddings.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float64
+            Columns in the order of `classes_`.
+        """
+        return softmax(self._validated_logits(X).astype(np.float64), axis=1)
+
+    def predict_log_proba(self, X):
+        """Logarithm of the probability of each class, exact where the probability underflows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Raw image embeddings.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float64
+            Columns in the order of `classes_`.
+        """
+        return log_softmax(self._validated_logits(X).astype(np.float64), axis=1)
+
+    # classes ----------------------------------------------------------------------------------
+
+    def select_classes(self, labels):
+        """Return a fitted classifier that knows only some of the classes.
+
+        What was learned for them is kept as it is, so its logits are columns of this one's.
+
+        Parameters
+        ----------
+        labels : array-like of shape (n_selected,)
+            At least two labels of `classes_`. Their order does not matter.
+
+        Returns
+        -------
+        object
+            A fitted classifier of the same type; this one stays unchanged.
+
+        Raises
+        ------
+        ValueError
+            If a label is unknown, or fewer than two are left.
+        """
+        check_is_fitted(self)
+        wanted = np.unique(np.asarray(labels))
+        unknown = [label for label in wanted.tolist() if label not in set(self.classes_.tolist())]
+        if unknown:
+            raise ValueError(
+                f"The labels {unknown[:5]} are not among the {len(self.classes_)} classes of this "
+                f"{type(self).__name__}. Its classes_ lists them."
+            )
+        if len(wanted) < 2:
+            raise ValueError(f"select_classes needs at least two labels. Got {wanted.tolist()}.")
+        return self._with_class_arrays(
+            lambda name: getattr(self, name)[np.isin(self.classes_, wanted)]
+        )
+
+    def add_classes(self, classes):
+        """Return a fitted classifier that also knows classes without training images.
+
+        A new class gets its zero-shot weights; what was learned for the others is kept as it is.
+
+        Parameters
+        ----------
+        classes : dict of label to str, or of label to array-like of shape (n_features,)
+            Names of the new classes, embedded as the text base embeds the others. Where the base
+            is an array: their raw text embeddings.
+
+        Returns
+        -------
+        object
+            A fitted classifier of the same type; this one stays unchanged.
+
+        Raises
+        ------
+        ValueError
+            If a label is known already or of another kind than the others, or if there is
+            neither a text base nor an embedding.
+        """
+        check_is_fitted(self)
+        labels = self._new_labels(classes)
+        new = self._new_rows(self._embed_new_classes(list(classes.values())))
+        order = np.argsort(np.concatenate([self.classes_, labels]), kind="stable")
+        return self._with_class_arrays(
+            lambda name: np.concatenate(
+                [getattr(self, name), labels if name == "classes_" else new[name]]
+            )[order]
+        )
+
+    def _new_labels(self, classes):
+        labels = np.asarray(list(classes))
+        if labels.dtype.kind != self.classes_.dtype.kind and self.classes_.dtype.kind != "O":
+            raise ValueError(
+                f"The new labels {labels.tolist()[:5]} are of another kind than classes_ (such as "
+                f"{self.classes_.tolist()[0]!r}). Use labels of one kind."
+            )
+        known = labels[np.isin(labels, self.classes_)].tolist()
+        if known:
+            raise ValueError(f"The labels {known[:5]} are in classes_ already. Use new labels.")
+        return labels
+
+    def _embed_new_classes(self, values):
+        """Embed new classes as the base embeds its own: raw class embeddings (n_new, d)."""
+        text = self._text_base()
+        if not all(isinstance(value, str) for value in values):
+            rows = check_array(values, dtype=self.base_.dtype, input_name="classes")
+        elif text is None:
+            raise ValueError(
+                "base is not text, so a name alone cannot become a class. Pass {label: raw text "
+                "embedding}, or fit with base=CLIPTextFeaturizer()."
+            )
+        else:
+            rows = self._embed_names(text, values)
+        self._check_width(rows, self.base_)
+        return rows.astype(self.base_.dtype) * self.base_.dtype.type(self._base_factor)
+
+    def _embed_names(self, text, names):
+        return text.transform(names)
+
+    def _new_rows(self, base):
+        """Rows of every array in `_class_arrays` but `classes_` for classes that were not seen."""
+        return {"base_": base, "coef_": scaled_classifier(base, self.logit_scale_)}
+
+    def _with_class_arrays(self, rows_of):
+        changed = copy.copy(self)
+        for name in self._class_arrays:
+            setattr(changed, name, rows_of(name))
+        return changed

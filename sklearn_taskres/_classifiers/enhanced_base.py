@@ -1,0 +1,64 @@
+"""The enhanced base: CLIP's text projection, tuned on the task before the residual is learned."""
+
+import numpy as np
+
+from .._formulas import scaled_classifier
+
+
+def projected_logits(z, *, P, h, b, scale, P0, penalty):
+    """Logits (n, K) of unit image rows z (n, D) against t = hP + b, with h (K, W) and P (W, D)."""
+    return z @ scaled_classifier(h @ P + b, scale).T
+
+
+def distance_to_start(*, P, h, b, scale, P0, penalty):
+    """Penalty λ‖P - P0‖² (squared Frobenius norm) that keeps the projection near CLIP's own."""
+    return penalty * ((P - P0) ** 2).sum()
+
+
+def tune_text_projection(features, X, y, *, logit_scale, penalty, **training):
+    """Tune the text projection on image rows.
+
+    Parameters
+    ----------
+    features : ClassFeatures
+        Text features before the projection, h (n_classes, W), the projection P0 (W, d) and its
+        bias (d,) or None.
+    X : ndarray of shape (n_samples, d)
+        Unit image rows; their dtype is the dtype of computation.
+    y : ndarray of shape (n_samples,)
+        Class of each row, 0 to n_classes - 1.
+    logit_scale : float
+        Frozen logit scale 1/τ.
+    penalty : float
+        Weight λ of ‖P - P0‖².
+    **training
+        Further arguments of :func:`~sklearn_taskres._training.train`.
+
+    Returns
+    -------
+    projection : ndarray of shape (W, d)
+        The tuned projection.
+    history : list of dict
+        Training history, a dict an epoch.
+    """
+    from .._training import train
+
+    start = features.projection.astype(X.dtype)
+    bias = 0.0 if features.bias is None else features.bias.astype(X.dtype)
+    constants = {"h": features.hidden, "b": bias, "scale": logit_scale}
+    trained = train(
+        projected_logits,
+        {"P": start},
+        X,
+        y,
+        constants={**constants, "P0": start, "penalty": float(penalty)},
+        penalty=distance_to_start,
+        **training,
+    )
+    return trained.parameters["P"], trained.history
+
+
+def class_embeddings(features, projection):
+    """Class embeddings t = hP + b, (n_classes, d), under a projection (W, d)."""
+    t = features.hidden.astype(projection.dtype) @ projection
+    return t if features.bias is None else t + np.asarray(features.bias, dtype=projection.dtype)

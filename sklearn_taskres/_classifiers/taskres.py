@@ -1,0 +1,361 @@
+"""Task Residual Tuning: a residual learned on top of CLIP's text classifier."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from .._formulas import row_norms, scaled_classifier, task_residual, unit
+from . import enhanced_base
+from .base import BaseCLIPClassifier
+
+#: Steps of the longest published recipe: ImageNet, 16 shots, 200 epochs of 62.
+_MOST_STEPS = 12_400
+
+
+def taskres_logits(z, *, t, alpha, scale, x=0.0, x_image=None):
+    """Logits (n, K) of image rows z (n, D) under t' = t + αx, with t and x (K, D).
+
+    With a residual on the image, x_image (D,), z are raw rows; without one, unit rows.
+    """
+    if x_image is not None:
+        z = unit(task_residual(z, x_image, alpha))
+    return z @ scaled_classifier(task_residual(t, x, alpha), scale).T
+
+
+def images_per_class(y):
+    """Median number of rows a class, of the classes that have any."""
+    counts = np.bincount(y)
+    return float(np.median(counts[counts > 0]))
+
+
+def auto_max_epochs(y, batch_size):
+    """Epochs of the published recipe: 100 up to 4 images a class, else 200, at most 12 400 steps.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Class of each row, 0 to n_classes - 1.
+    batch_size : int
+        Rows a step.
+    """
+    steps = max(1, len(y) // batch_size)
+    return min(100 if images_per_class(y) <= 4 else 200, max(1, _MOST_STEPS // steps))
+
+
+def auto_lr(n_classes):
+    """Learning rate of the published recipe: 2e-3, for 1000 classes (ImageNet) and more 2e-4."""
+    return 2e-3 if n_classes < 1000 else 2e-4
+
+
+class TaskResClassifier(BaseCLIPClassifier):
+    """Task Residual Tuning: few-shot classification on CLIP embeddings.
+
+    CLIP's text embeddings t of the class names are the base classifier and stay as they are. A
+    residual x, zero at the start, is learned on top, t' = t + αx, by cross-entropy on the cosines
+    between t' and the image embeddings [1]_. What CLIP knows beforehand stays in t, what the task
+    adds goes into x.
+
+    Parameters
+    ----------
+    base : CLIPTextFeaturizer, array-like of shape (n_classes, n_features), "class_means" or None
+        Where t comes from. None is ``CLIPTextFeaturizer()``, the CLIP that `CLIPFeaturizer` takes
+        by default. Rows of an array are named by `class_names`, or else by the sorted labels, and
+        must be raw: unit rows act like a ten-fold learning rate. ``"class_means"`` takes the mean
+        embedding of each class's images, for encoders without a text side. Change it whenever the
+        images were embedded by another model, or to search over prompts (``base__templates``).
+    class_names : dict of label to str, sequence of str, or None
+        Names of the labels; a sequence in the order of the sorted labels, and indexed by integer
+        labels where a fold lacks a class. None: the labels are the names.
+    alpha : float, default=0.5
+        Scale α of the residual. 0 is zero-shot (or the enhanced base alone). Adam makes its step
+        whatever the gradient's size, so (alpha, lr, weight_decay) acts as
+        (1, alpha * lr, weight_decay / alpha**2): alpha is how far the classifier may move. Raise it
+        for classes that CLIP knows badly and for many images (1.0 on flowers in the paper), lower
+        it where zero-shot is already good; search it over ``[0, 0.1, 0.25, 0.5, 1, 2]``.
+    learn_alpha : bool, default=False
+        Learn α together with x, from `alpha` on. It moves by at most the sum of the learning
+        rates, about 0.1 in 100 epochs.
+    enhanced_base : bool, default=False
+        Tune CLIP's text projection on the task first, and learn x on top of the result: the
+        paper's starred results. Needs a text base. Try it from 8 images a class on.
+    residual : {"text", "image", "both"}, default="text"
+        Where a residual is learned: on the class embeddings, or one for all image embeddings
+        (before they are normalised, so X must be raw), or both. "text" is the paper's best.
+    base_norm : float or None, default=None
+        Mean norm to which the rows of t are scaled; None leaves them as they are, and scales class
+        means to 0.44 an element (root mean square), as in CLIP's text embeddings. The larger t, the
+        smaller a step. Set it for an array base whose raw norm was lost.
+    logit_scale : float or None, default=None
+        Frozen logit scale 1/τ. None takes the CLIP's own, or 100 where the base is not text.
+    lr : float or "auto", default="auto"
+        Learning rate of Adam; the schedule is one epoch at 1e-5, then a cosine down. "auto" is
+        2e-3, and 2e-4 from 1000 classes on.
+    max_epochs : int or "auto", default="auto"
+        Epochs. "auto" is 100 up to 4 images a class (median), else 200, and never more than 12 400
+        steps.
+    batch_size : int, default=256
+        Images a step. An incomplete last batch is dropped; fewer images in all are one batch.
+    weight_decay : float, default=5e-4
+        L2 penalty in Adam's gradient, on x itself and on a learned α.
+    enhanced_lr : float, default=1e-3
+        Learning rate of Adam for the text projection, under the same schedule.
+    enhanced_epochs : int, default=50
+        Epochs for the text projection.
+    enhanced_penalty : float or "auto", default="auto"
+        Weight λ of λ‖P - P₀‖², which holds the projection P near CLIP's. "auto" is 1 / images a
+        class.
+    class_weight : dict of label to float, "balanced" or None, default=None
+        Weights of the classes in the loss. "balanced" evens out classes of unequal size.
+    callbacks : list of skorch callbacks or None, default=None
+        Cloned, and notified while x is learned. There is no validation set: monitor "train_loss".
+    device : str, torch.device or None, default=None
+        Where to train. None takes CUDA, MPS or the CPU, in this order. The fitted classifier is
+        NumPy whatever it was trained on.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Precision of the matrix products in training. "auto" and "float32" are that of X;
+        "bfloat16" lowers the products of float32, never those of float64.
+    random_state : int, RandomState instance or None, default=None
+        Order of the images in the batches; with one batch an epoch it has no influence.
+    verbose : int, default=0
+        1 prints an epoch's loss and learning rate as it ends.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Sorted labels.
+    base_ : ndarray of shape (n_classes, n_features)
+        Raw class embeddings t; with `enhanced_base` the tuned ones.
+    residual_ : ndarray of shape (n_classes, n_features)
+        Residual x; zeros with ``residual="image"``.
+    image_residual_ : ndarray of shape (n_features,)
+        Residual added to every image embedding; zeros with ``residual="text"``.
+    alpha_ : float
+        Scale α, given or learned.
+    coef_ : ndarray of shape (n_classes, n_features)
+        Classifier ``logit_scale_ * unit(base_ + alpha_ * residual_)``.
+    logit_scale_ : float
+        Logit scale 1/τ.
+    text_projection_ : ndarray of shape (text_width, n_features) or None
+        Tuned text projection; None without `enhanced_base`.
+    history_ : list of dict
+        A dict an epoch: ``epoch``, ``train_loss``, ``lr``, and what callbacks recorded.
+    enhanced_history_ : list of dict
+        The same for the text projection; empty without `enhanced_base`.
+    n_iter_ : int
+        Epochs run for x.
+    n_features_in_ : int
+        Width of the embeddings.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where X had string names.
+
+    See Also
+    --------
+    ZeroShotClassifier : The base alone.
+    CLIPFeaturizer : Images to the embeddings this classifier takes.
+
+    Notes
+    -----
+    A step is two matrix products of ``batch_size x n_features x n_classes``; memory is a few
+    copies of X and of the classifier. There is no early stopping and no selection: the last epoch
+    is the model. It does not choose alpha for you; search it with
+    :class:`~sklearn.model_selection.GridSearchCV`.
+
+    Negative transfer, a result below zero-shot, has been seen with one or two images a class where
+    zero-shot is already good: keep alpha=0 among the candidates of a search.
+
+    References
+    ----------
+    .. [1] Yu, Lu, Jin, Chen and Wang, "Task Residual for Tuning Vision-Language Models", CVPR 2023.
+       arXiv:2211.10277
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_taskres import TaskResClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> t = 10 * rng.normal(size=(3, 16))              # class embeddings of three names
+    >>> y = np.repeat(["bird", "cat", "dog"], 4)
+    >>> X = np.repeat(t, 4, axis=0) + 20 * rng.normal(size=(12, 16))
+    >>> clf = TaskResClassifier(base=t, random_state=0).fit(X, y)
+    >>> clf.score(X, y)
+    1.0
+    >>> clf.residual_.shape
+    (3, 16)
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
+        **BaseCLIPClassifier._parameter_constraints,
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "learn_alpha": ["boolean"],
+        "enhanced_base": ["boolean"],
+        "residual": [StrOptions({"text", "image", "both"})],
+        "lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "enhanced_lr": [Interval(Real, 0, None, closed="neither")],
+        "enhanced_epochs": [Interval(Integral, 1, None, closed="left")],
+        "enhanced_penalty": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "class_weight": [None, dict, StrOptions({"balanced"})],
+        "callbacks": [None, list],
+        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+    _class_arrays = (*BaseCLIPClassifier._class_arrays, "residual_")
+
+    def __init__(
+        self,
+        base=None,
+        *,
+        class_names=None,
+        alpha=0.5,
+        learn_alpha=False,
+        enhanced_base=False,
+        residual="text",
+        base_norm=None,
+        logit_scale=None,
+        lr="auto",
+        max_epochs="auto",
+        batch_size=256,
+        weight_decay=5e-4,
+        enhanced_lr=1e-3,
+        enhanced_epochs=50,
+        enhanced_penalty="auto",
+        class_weight=None,
+        callbacks=None,
+        device=None,
+        precision="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.base = base
+        self.class_names = class_names
+        self.alpha = alpha
+        self.learn_alpha = learn_alpha
+        self.enhanced_base = enhanced_base
+        self.residual = residual
+        self.base_norm = base_norm
+        self.logit_scale = logit_scale
+        self.lr = lr
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.enhanced_lr = enhanced_lr
+        self.enhanced_epochs = enhanced_epochs
+        self.enhanced_penalty = enhanced_penalty
+        self.class_weight = class_weight
+        self.callbacks = callbacks
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _fit(self, X, y, sample_weight):
+        self._check_combinations(X)
+        training = {
+            "rng": check_random_state(self.random_state),
+            "batch_size": self.batch_size,
+            "sample_weight": sample_weight,
+            "device": self.device,
+            "precision": self.precision,
+            "verbose": self.verbose,
+        }
+        self._tune_base(X, y, training)
+        self._learn_residual(X, y, training)
+
+    def _check_combinations(self, X):
+        """Refuse what is legal alone and meaningless together."""
+        if self.learn_alpha and self.alpha == 0:
+            raise ValueError(
+                "learn_alpha=True can't start from alpha=0: the gradients of alpha and of the "
+                "residual are both zero there. Start from alpha=0.5."
+            )
+        if self.enhanced_base and self._text_base() is None:
+            raise ValueError(
+                "enhanced_base=True tunes a CLIP's text projection, and base is not text. Pass "
+                "base=CLIPTextFeaturizer(...) with the model that made X, or enhanced_base=False."
+            )
+        if self.residual != "text" and np.allclose(row_norms(X), 1, atol=1e-3):
+            warnings.warn(
+                f"residual={self.residual!r} adds to raw image embeddings, and the rows of X have "
+                f"unit norm: on them it is another, weaker method. Embed with normalize=False.",
+                UserWarning,
+                stacklevel=5,
+            )
+
+    def _tune_base(self, X, y, training):
+        """Replace the base by the enhanced one where it is asked for."""
+        self.text_projection_, self.enhanced_history_ = None, []
+        if not self.enhanced_base:
+            return
+        features = self._text_base().class_features(self._class_names())
+        automatic = self.enhanced_penalty == "auto"
+        self.text_projection_, self.enhanced_history_ = enhanced_base.tune_text_projection(
+            features,
+            unit(X),
+            y,
+            logit_scale=self.logit_scale_,
+            penalty=1 / images_per_class(y) if automatic else self.enhanced_penalty,
+            lr=self.enhanced_lr,
+            max_epochs=self.enhanced_epochs,
+            **training,
+        )
+        self._install_base(enhanced_base.class_embeddings(features, self.text_projection_))
+
+    def _learn_residual(self, X, y, training):
+        from .._training import train
+
+        learned, constants = self._start(X.dtype)
+        trained = train(
+            taskres_logits,
+            learned,
+            X if "x_image" in learned else unit(X),
+            y,
+            constants=constants,
+            lr=auto_lr(len(self.classes_)) if self.lr == "auto" else self.lr,
+            max_epochs=self._n_epochs(y),
+            weight_decay=self.weight_decay,
+            callbacks=self.callbacks,
+            **training,
+        )
+        arrays = {"x": np.zeros_like(self.base_), "x_image": np.zeros_like(self.base_[0])}
+        arrays |= {"alpha": self.alpha, **trained.parameters}
+        self.residual_, self.image_residual_ = arrays["x"], arrays["x_image"]
+        self.alpha_, self.history_ = float(arrays["alpha"]), trained.history
+        self.n_iter_ = len(trained.history)
+        self.coef_ = self._coef()
+
+    def _start(self, dtype):
+        """Arrays to learn, at their start, and the constants of the formula."""
+        learned = {"x": np.zeros_like(self.base_), "x_image": np.zeros_like(self.base_[0])}
+        if self.residual != "both":
+            del learned["x_image" if self.residual == "text" else "x"]
+        constants = {"t": self.base_, "scale": self.logit_scale_, "alpha": float(self.alpha)}
+        if self.learn_alpha:
+            learned["alpha"] = np.asarray(constants.pop("alpha"), dtype=dtype)
+        return learned, constants
+
+    def _n_epochs(self, y):
+        automatic = self.max_epochs == "auto"
+        return auto_max_epochs(y, self.batch_size) if automatic else self.max_epochs
+
+    def _coef(self):
+        t = task_residual(self.base_, self.residual_, self.base_.dtype.type(self.alpha_))
+        return scaled_classifier(t, self.logit_scale_)
+
+    def _logits(self, X):
+        if self.image_residual_.any():
+            X = task_residual(X, self.image_residual_, self.image_residual_.dtype.type(self.alpha_))
+        return super()._logits(X)
+
+    def _embed_names(self, text, names):
+        if self.text_projection_ is None:
+            return super()._embed_names(text, names)
+        return enhanced_base.class_embeddings(text.class_features(names), self.text_projection_)
+
+    def _new_rows(self, base):
+        return {**super()._new_rows(base), "residual_": np.zeros_like(base)}

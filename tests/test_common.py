@@ -1,0 +1,153 @@
+"""The one table of classifiers: scikit-learn's checks and meta-estimators, on every one of them.
+
+A new sibling adds a row to CLASSIFIERS.
+"""
+
+import pickle
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import make_blobs
+from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.semi_supervised import SelfTrainingClassifier
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from sklearn_taskres import TaskResClassifier, ZeroShotClassifier
+
+NO_INTERCEPT = {
+    "check_class_weight_classifiers": (
+        "a cosine head has no intercept, so weights alone can't make it predict one class only"
+    )
+}
+MINI_BATCHES = {
+    "check_sample_weight_equivalence_on_dense_data": (
+        "repeated rows fall into other mini-batches than one row with their weight"
+    )
+}
+FAST = {"base": "class_means", "max_epochs": 8, "lr": 0.02}
+#: Small, fast instances and the checks that each is expected to fail, with the reason.
+CLASSIFIERS = [
+    (ZeroShotClassifier(base="class_means"), {}),
+    (TaskResClassifier(**FAST), NO_INTERCEPT),
+    (TaskResClassifier(**FAST, learn_alpha=True, residual="both"), NO_INTERCEPT),
+    (TaskResClassifier(**FAST, residual="image"), NO_INTERCEPT),
+    (TaskResClassifier(**FAST, batch_size=16, random_state=0), NO_INTERCEPT | MINI_BATCHES),
+]
+TABLE = [pytest.param(clf, id=f"{i}-{type(clf).__name__}") for i, (clf, _) in enumerate(CLASSIFIERS)]
+
+
+def expected_failures(estimator):
+    return next(reasons for clf, reasons in CLASSIFIERS if repr(clf) == repr(estimator))
+
+
+@pytest.mark.filterwarnings(
+    # scikit-learn's own check data: 20 rows of 20 classes, images of unit norm
+    "ignore:The number of unique classes:UserWarning",
+    "ignore:residual=:UserWarning",
+)
+@parametrize_with_checks([clf for clf, _ in CLASSIFIERS], expected_failed_checks=expected_failures)
+def test_scikit_learn_checks(estimator, check):
+    """Every classifier keeps scikit-learn's contract, but for what the table lists."""
+    check(estimator)
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def blobs(request):
+    """Three classes with string labels, 60 rows."""
+    X, y = make_blobs(60, n_features=6, centers=3, cluster_std=2.0, random_state=0)
+    return X.astype(request.param), np.array(["cat", "dog", "emu"])[y]
+
+
+@pytest.mark.parametrize("clf", TABLE)
+def test_dtype_follows_x(clf, blobs):
+    """Fitted arrays and logits have the dtype of X; probabilities are float64 and sum to one."""
+    X, y = blobs
+    clf = clone(clf).fit(X, y)
+    assert clf.coef_.dtype == clf.decision_function(X).dtype == X.dtype
+    assert clf.predict_proba(X).dtype == np.float64
+    np.testing.assert_allclose(clf.predict_proba(X).sum(axis=1), 1, atol=1e-12)
+
+
+@pytest.mark.parametrize("clf", TABLE)
+def test_float16_is_read_and_computed_in_float32(clf, blobs):
+    """float16 rows give what the same rows in float32 give."""
+    X, y = blobs
+    half = X.astype(np.float16)
+    clf16, clf32 = clone(clf).fit(half, y), clone(clf).fit(half.astype(np.float32), y)
+    assert clf16.coef_.dtype == np.float32
+    assert_array_equal(clf16.decision_function(half), clf32.decision_function(half))
+
+
+@pytest.mark.parametrize("clf", TABLE)
+def test_fitted_state_is_arrays_numbers_and_strings(clf, blobs):
+    """Nothing of a network stays behind: the pickle names no torch and no skorch."""
+    X, y = blobs
+    payload = pickle.dumps(clone(clf).fit(X, y))
+    assert b"torch" not in payload
+    assert b"skorch" not in payload
+    assert_array_equal(pickle.loads(payload).predict(X), clone(clf).fit(X, y).predict(X))  # noqa: S301
+
+
+@pytest.mark.parametrize("clf", TABLE)
+def test_selected_classes_predict_as_their_columns(clf, blobs):
+    """select_classes keeps the logits of the classes it keeps, to the last bit."""
+    X, y = blobs
+    full = clone(clf).fit(X, y)
+    part = full.select_classes(["emu", "cat"])
+    assert part.classes_.tolist() == ["cat", "emu"]
+    logits = full.decision_function(X)
+    assert_array_equal(part.decision_function(X), logits[:, 2] - logits[:, 0])
+    assert full.classes_.tolist() == ["cat", "dog", "emu"]
+    with pytest.raises(ValueError, match=r"'fox'.* not among the 3 classes"):
+        full.select_classes(["cat", "fox"])
+
+
+@pytest.mark.parametrize("clf", TABLE)
+def test_added_class_gets_its_zero_shot_weight(clf, blobs):
+    """add_classes leaves the other logits alone and gives the new class those of its embedding."""
+    X, y = blobs
+    full = clone(clf).fit(X, y)
+    vector = np.arange(6.0)
+    grown = full.add_classes({"cow": vector})
+    assert grown.classes_.tolist() == ["cat", "cow", "dog", "emu"]
+    before, after = full.decision_function(X), grown.decision_function(X)
+    np.testing.assert_allclose(after[:, [0, 2, 3]], before, rtol=1e-5, atol=1e-5)
+    new = full.logit_scale_ * vector / np.linalg.norm(vector)
+    np.testing.assert_allclose(grown.coef_[1], new, rtol=1e-6)
+    with pytest.raises(ValueError, match="in classes_ already"):
+        full.add_classes({"cat": vector})
+
+
+META_ESTIMATORS = {
+    "grid search": lambda clf: GridSearchCV(clf, {"base_norm": [1.0, 5.0]}, cv=3),
+    "calibration": lambda clf: CalibratedClassifierCV(clf, cv=3),
+    "voting": lambda clf: VotingClassifier([("a", clf), ("b", clone(clf))], voting="soft"),
+    "stacking": lambda clf: StackingClassifier([("a", clf)], LogisticRegression(), cv=3),
+    "bagging": lambda clf: BaggingClassifier(clf, n_estimators=3, random_state=0),
+    "self-training": lambda clf: SelfTrainingClassifier(clf, max_iter=2),
+}
+
+
+@pytest.mark.parametrize("wrap", META_ESTIMATORS.values(), ids=META_ESTIMATORS.keys())
+@pytest.mark.parametrize("clf", TABLE)
+def test_meta_estimators(clf, wrap, blobs):
+    """A classifier can be searched, calibrated, combined, bagged and self-trained."""
+    X, y = blobs
+    model = wrap(clone(clf)).fit(X, y.astype(object))  # self-training wants objects
+    assert model.score(X, y) > 0.7
+    assert set(model.predict(X)) <= {"cat", "dog", "emu"}
+
+
+@pytest.mark.parametrize("clf", TABLE)
+def test_cross_val_predict_when_a_fold_lacks_a_class(clf, blobs):
+    """A class that only one fold has does not stop cross-validation."""
+    X, y = blobs
+    y = np.where(np.arange(len(y)) == 0, "yak", y)
+    with pytest.warns(UserWarning):  # scikit-learn says that a class has too few members
+        predicted = cross_val_predict(clone(clf), X, y, cv=3)
+    assert set(predicted) <= {"cat", "dog", "emu", "yak"}
