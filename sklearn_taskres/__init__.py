@@ -14,7 +14,7 @@ _HOME = {
     "sample_few_shot": ".datasets",
 }
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name):

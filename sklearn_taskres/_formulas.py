@@ -18,13 +18,13 @@ def row_norms(rows):
 
 
 def unit(rows):
-    """Rows divided by their norm, (..., n, d); a row of zeros stays zero, with a finite gradient."""
+    """Rows divided by their norms, (..., n, d); a zero row stays zero, with a finite gradient."""
     squares = (rows * rows).sum(axis=-1, keepdims=True)
     return rows / (squares + (squares == 0)) ** 0.5
 
 
 def task_residual(t, x, alpha):
-    """Base with the residual on top, t' = t + αx: Equation 4 of the TaskRes paper."""
+    """Put the residual on top of the base, t' = t + αx: Equation 4 of the TaskRes paper."""
     return t + alpha * x
 
 

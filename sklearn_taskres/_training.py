@@ -4,6 +4,7 @@ A method hands over a formula (a function of NumPy arrays or tensors), the array
 arrays that stay; it gets back the learned arrays and a history. The network lives only in here.
 """
 
+import contextlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -171,10 +172,8 @@ class _Net(NeuralNetClassifier):
     def train(self, batches):
         """Fit, without :meth:`fit`'s habit of taking Ctrl-C for the end of training."""
         self.notify("on_train_begin", X=batches, y=None)
-        try:
+        with contextlib.suppress(_StopTraining):
             self.fit_loop(batches)
-        except _StopTraining:
-            pass
         self.notify("on_train_end", X=batches, y=None)
 
     def notify(self, method_name, **kwargs):
@@ -231,11 +230,17 @@ def _factor(lr, max_epochs):
 
 
 def _plain_history(history):
-    """Reduce skorch's history to plain epochs, without batches and without wall-clock times."""
+    """Reduce skorch's history to plain numbers, without batches and without wall-clock times."""
     hidden = {"batches", "dur", "train_batch_count"}
-    return [{k: v for k, v in epoch.items() if k not in hidden} for epoch in history]
+    return [{k: _plain(v) for k, v in epoch.items() if k not in hidden} for epoch in history]
+
+
+def _plain(value):
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _tensor(array, dtype, device=None):
     """Copy an array into a tensor of the torch dtype that goes by the same name."""
-    return torch.tensor(np.asarray(array), dtype=getattr(torch, np.dtype(dtype).name), device=device)
+    return torch.tensor(
+        np.asarray(array), dtype=getattr(torch, np.dtype(dtype).name), device=device
+    )

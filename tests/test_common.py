@@ -38,7 +38,9 @@ CLASSIFIERS = [
     (TaskResClassifier(**FAST, residual="image"), NO_INTERCEPT),
     (TaskResClassifier(**FAST, batch_size=16, random_state=0), NO_INTERCEPT | MINI_BATCHES),
 ]
-TABLE = [pytest.param(clf, id=f"{i}-{type(clf).__name__}") for i, (clf, _) in enumerate(CLASSIFIERS)]
+TABLE = [
+    pytest.param(clf, id=f"{i}-{type(clf).__name__}") for i, (clf, _) in enumerate(CLASSIFIERS)
+]
 
 
 def expected_failures(estimator):
@@ -148,6 +150,6 @@ def test_cross_val_predict_when_a_fold_lacks_a_class(clf, blobs):
     """A class that only one fold has does not stop cross-validation."""
     X, y = blobs
     y = np.where(np.arange(len(y)) == 0, "yak", y)
-    with pytest.warns(UserWarning):  # scikit-learn says that a class has too few members
+    with pytest.warns(UserWarning, match="least populated class"):
         predicted = cross_val_predict(clone(clf), X, y, cv=3)
     assert set(predicted) <= {"cat", "dog", "emu", "yak"}

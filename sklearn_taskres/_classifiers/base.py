@@ -1,4 +1,4 @@
-"""What every classifier on CLIP embeddings shares: labels, class embeddings, prediction, classes."""
+"""What every classifier on CLIP embeddings shares: labels, base, prediction, choice of classes."""
 
 import copy
 import warnings
@@ -122,13 +122,15 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
     def _find_base(self, X, y, sample_weight):
         """Raw class embeddings (n_classes, d) as the base has them, and its logit scale."""
         text = self._text_base()
-        self.logit_scale_ = float(self.logit_scale or self._model_logit_scale(text))
         if isinstance(self.base, str):
-            return class_means(X, y, sample_weight)
-        if text is not None:
-            return text.transform(self._class_names())
-        base = check_array(self.base, input_name="base")
-        return array_rows(base, self.classes_, self.class_names, self.base_norm)
+            base = class_means(X, y, sample_weight)
+        elif text is not None:
+            base = text.transform(self._class_names())
+        else:
+            rows = check_array(self.base, input_name="base")
+            base = array_rows(rows, self.classes_, self.class_names, self.base_norm)
+        self.logit_scale_ = float(self.logit_scale or self._model_logit_scale(text))
+        return base
 
     @staticmethod
     def _model_logit_scale(text):

@@ -40,44 +40,37 @@ def _labels_as_names(labels):
     if strangers:
         raise ValueError(
             f"A text base needs the names of the classes, and the labels (such as "
-            f"{strangers[0]!r}) are not names. Pass class_names, a sequence in the order of the sorted labels or a "
-            f"dict {{label: name}}."
+            f"{strangers[0]!r}) are not names. Pass class_names, a sequence in the order of the "
+            f"sorted labels or a dict {{label: name}}."
         )
     return labels.tolist()
 
 
 def _named_rows(labels, class_names):
     """Return the names as a list and the position in it of each label."""
-    if isinstance(class_names, Mapping):
-        known, names = list(class_names.keys()), list(class_names.values())
-        return names, _positions(labels, known, "class_names")
-    names = list(class_names)
-    return names, _rows_by_order(labels, len(names), "class_names", "names")
-
-
-def _positions(labels, known, what):
-    row_of = {label: row for row, label in enumerate(known)}
+    if not isinstance(class_names, Mapping):
+        names = list(class_names)
+        return names, _rows_in_order(labels, len(names), "class_names has {} names")
+    row_of = {label: row for row, label in enumerate(class_names)}
     missing = [label for label in labels.tolist() if label not in row_of]
     if missing:
         raise ValueError(
-            f"{what} has no entry for the label{'s' * (len(missing) > 1)} "
-            f"{', '.join(map(repr, missing[:5]))}{', ...' * (len(missing) > 5)}. "
-            f"Add {'them' if len(missing) > 1 else 'it'}, or drop the rows of X that carry "
-            f"{'them' if len(missing) > 1 else 'it'}."
+            f"class_names has no name for {missing[:5]}, labels that y holds. Add their names, or "
+            f"leave out the rows that carry them."
         )
-    return [row_of[label] for label in labels.tolist()]
+    return list(class_names.values()), [row_of[label] for label in labels.tolist()]
 
 
-def _rows_by_order(labels, n_rows, what, unit_name):
+def _rows_in_order(labels, n_rows, what):
     """Match sorted labels with rows in order, or integer labels with the rows they index."""
     if len(labels) == n_rows:
         return list(range(n_rows))
     if labels.dtype.kind in "iu" and len(labels) < n_rows and 0 <= labels[0] <= labels[-1] < n_rows:
         return labels.tolist()
+    first, last = labels.tolist()[0], labels.tolist()[-1]
     raise ValueError(
-        f"{what} has {n_rows} {unit_name} for {len(labels)} labels "
-        f"({labels.tolist()[0]!r} to {labels.tolist()[-1]!r}), so which belongs to which is unknown. Pass class_names as a dict "
-        f"{{label: name}}, or one for each label."
+        f"{what.format(n_rows)} for {len(labels)} labels ({first!r} to {last!r}), so which belongs "
+        f"to which is unknown. Pass class_names as a dict {{label: name}}, or one for each label."
     )
 
 
@@ -111,7 +104,7 @@ def array_rows(base, labels, class_names, base_norm):
                 f"which row is which class: give one for each row."
             )
     else:
-        rows = _rows_by_order(labels, len(base), "base", "rows")
+        rows = _rows_in_order(labels, len(base), "base has {} rows")
     if base_norm is None and np.allclose(row_norms(base.astype(float)), 1, atol=1e-2):
         warnings.warn(
             "The rows of base have unit norm. TaskRes learns its residual on raw text embeddings "

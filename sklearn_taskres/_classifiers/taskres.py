@@ -100,7 +100,7 @@ class TaskResClassifier(BaseCLIPClassifier):
         Images a step. An incomplete last batch is dropped; fewer images in all are one batch.
     weight_decay : float, default=5e-4
         L2 penalty in Adam's gradient, on x itself and on a learned α.
-    enhanced_lr : float, default=1e-3
+    enhanced_lr : float, default=1e-4
         Learning rate of Adam for the text projection, under the same schedule.
     enhanced_epochs : int, default=50
         Epochs for the text projection.
@@ -222,7 +222,7 @@ class TaskResClassifier(BaseCLIPClassifier):
         max_epochs="auto",
         batch_size=256,
         weight_decay=5e-4,
-        enhanced_lr=1e-3,
+        enhanced_lr=1e-4,
         enhanced_epochs=50,
         enhanced_penalty="auto",
         class_weight=None,

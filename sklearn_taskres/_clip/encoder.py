@@ -1,0 +1,233 @@
+"""The frozen CLIP at work: loaded once per process, made to answer in NumPy arrays.
+
+Estimators import this file inside the functions that need a model, since it imports torch.
+"""
+
+import contextlib
+import copy
+import functools
+import os
+import threading
+import warnings
+from pathlib import Path
+
+import torch
+
+from .._device import PRECISIONS, product_precision, resolve_device
+from .pretrained import build_model, build_tokenizer, find_model, names_its_weights
+
+__all__ = ["Encoder", "build_model", "build_tokenizer", "load_encoder"]
+
+#: Encoders kept at once: one for a pipeline, one for the model it is compared with.
+_KEPT_ENCODERS = 2
+_LOADING = threading.Lock()
+
+
+def load_encoder(model_name, pretrained, *, device=None, precision="auto"):
+    """Return the encoder of a pretrained CLIP, loading it unless this process holds it already.
+
+    Parameters
+    ----------
+    model_name : str
+        See `find_model`.
+    pretrained : str, path-like or None
+        See `find_model`.
+    device : None, str or torch.device
+        See `resolve_device`.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Precision of matrix products. "auto" is float32.
+
+    Returns
+    -------
+    Encoder
+
+    Raises
+    ------
+    ValueError
+        If the model, tag, file, device or precision is unknown, or the weights do not fit.
+    ModelUnavailableError
+        If something would have to be downloaded and cannot be.
+    ImportError
+        If the text tower needs the package transformers, and it is not installed.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"The 'precision' parameter of load_encoder must be one of {', '.join(PRECISIONS)}. "
+            f"Got {precision!r} instead."
+        )
+    if names_its_weights(model_name) or pretrained is None:
+        pretrained = None
+    else:
+        pretrained = os.fspath(pretrained)
+    product = "bfloat16" if precision == "bfloat16" else "float32"
+    stamp = _stamp(model_name, pretrained)
+    with _LOADING:  # whoever comes second waits, and finds the encoder loaded
+        return _cached_encoder(model_name, pretrained, stamp, resolve_device(device), product)
+
+
+def _stamp(model_name, pretrained):
+    """State of the files on disk behind a model, so that a replaced file is not served stale."""
+    if model_name.startswith("local-dir:"):
+        files = sorted(p for p in Path(model_name.partition(":")[2]).glob("*") if p.is_file())
+    else:
+        files = [Path(pretrained)] if pretrained and Path(pretrained).is_file() else []
+    return tuple((str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+
+
+@functools.lru_cache(maxsize=_KEPT_ENCODERS)
+def _cached_encoder(model_name, pretrained, stamp, device, precision):
+    return Encoder(find_model(model_name, pretrained), device, precision)
+
+
+class Encoder:
+    """A frozen CLIP on a device. Its methods take batches and may be called from any thread.
+
+    Attributes
+    ----------
+    source : ModelSource
+        What was loaded.
+    model : torch.nn.Module
+        open_clip's model: eval mode, no gradients, shared by everyone in the process.
+    device : torch.device
+        Where it computes.
+    precision : {"float32", "bfloat16"}
+        Precision of its matrix products; results are float32.
+    embedding_size : int
+        Elements of an embedding, d.
+    logit_scale : float
+        Learned scale of cosines, 1/τ.
+    preprocess : callable
+        PIL image of mode RGB to a tensor (3, height, width).
+    """
+
+    def __init__(self, source, device, precision):
+        self.source = source
+        self.device = device
+        self.precision = precision
+        model, self._token_ids = source.model()
+        self.model = model.to(device)
+        self.embedding_size = source.embedding_size
+        self.logit_scale = float(model.logit_scale.exp())
+        self.preprocess = source.preprocess()
+
+    @functools.cached_property
+    def fingerprint(self):
+        """Text that is equal only for encoders that give the same embeddings."""
+        return self.source.fingerprint(self.precision)
+
+    def encode_images(self, pixels):
+        """Return raw embeddings, float32 (b, d), of preprocessed images, (b, 3, height, width)."""
+        with self._computing():
+            embeddings = self.model.encode_image(pixels.to(self.device), normalize=False)
+        return _to_numpy(embeddings)
+
+    def encode_texts(self, prompts):
+        """Return raw embeddings, float32 (n, d), of a list of prompts."""
+        return self._encode_tokens(self.model, prompts)
+
+    def text_features(self, prompts):
+        """Return what the text projection is applied to, float32 (n, W), for a list of prompts."""
+        return self._encode_tokens(self._without_projection, prompts)
+
+    def text_projection(self):
+        """Return the text projection: weight (W, d) and bias (d,) or None, both float32.
+
+        ``encode_texts(p) == text_features(p) @ weight + bias`` to float precision.
+        """
+        projection = getattr(*self._projection)
+        if isinstance(projection, torch.nn.Linear):
+            bias = None if projection.bias is None else _to_numpy(projection.bias).copy()
+            return _to_numpy(projection.weight).T.copy(), bias
+        return _to_numpy(projection).copy(), None  # the model's own memory stays its own
+
+    def tokenize(self, prompts):
+        """Return token ids, int64 (n, context), and warn where a prompt loses something."""
+        tokens = self._tokenizer(prompts)
+        self._warn_if_cut(prompts, tokens)
+        if self._token_ids is not None:
+            known = torch.isin(tokens, self._token_ids) | (tokens == 0)  # 0 pads
+            _warn_about(
+                prompts,
+                ~known.all(dim=1),
+                f"holds words that {self.source.name!r} never saw",
+                "Use other words, or another model.",
+            )
+        return tokens
+
+    @functools.cached_property
+    def _tokenizer(self):
+        return self.source.tokenizer()
+
+    def _warn_if_cut(self, prompts, tokens):
+        """Warn about prompts that have more tokens when the context is longer."""
+        pad = getattr(getattr(self._tokenizer, "tokenizer", None), "pad_token_id", 0)
+        longer = self._tokenizer(prompts, context_length=2 * tokens.shape[1])
+        cut = (longer != pad).sum(dim=1) > (tokens != pad).sum(dim=1)
+        _warn_about(
+            prompts,
+            cut,
+            f"is longer than {tokens.shape[1]} tokens and was cut",
+            "Shorten the name of the class, or the template.",
+        )
+
+    def _encode_tokens(self, model, prompts):
+        tokens = self.tokenize(list(prompts)).to(self.device)
+        with self._computing():
+            return _to_numpy(model.encode_text(tokens, normalize=False))
+
+    @contextlib.contextmanager
+    def _computing(self):
+        with torch.inference_mode(), product_precision(self.device, self.precision):
+            yield
+
+    @functools.cached_property
+    def _projection(self):
+        """Module that holds the text projection, and the attribute that is it."""
+        tower = getattr(self.model, "text", self.model)
+        name = "proj" if hasattr(tower, "proj") else "text_projection"  # Hugging Face, open_clip
+        if not isinstance(getattr(tower, name, None), torch.nn.Parameter | torch.nn.Linear):
+            raise ValueError(
+                f"The text tower of {self.source.name!r} does not end in a linear projection, so "
+                f"there are no features before it. Use a model such as 'ViT-B-32', or the "
+                f"embeddings after it."
+            )
+        return tower, name
+
+    @functools.cached_property
+    def _without_projection(self):
+        """Model whose `encode_text` stops before the projection; it shares all weights.
+
+        A copy, since other threads may be encoding texts with the model itself.
+        """
+        tower, name = self._projection
+        bare = _shallow_copy(tower)
+        setattr(bare, name, torch.nn.Identity() if name == "proj" else None)
+        if tower is self.model:
+            return bare
+        model = _shallow_copy(self.model)
+        model.text = bare
+        return model
+
+
+def _shallow_copy(module):
+    """Copy of a module whose parameters and children can be replaced without touching it."""
+    copied = copy.copy(module)
+    copied._parameters = dict(module._parameters)
+    copied._modules = dict(module._modules)
+    return copied
+
+
+def _to_numpy(tensor):
+    return tensor.detach().float().cpu().numpy()
+
+
+def _warn_about(prompts, bad, what, remedy, shown=3):
+    """Warn about the prompts marked in `bad`, (n,) of bool, naming the first few."""
+    named = [repr(p[:80]) for p, is_bad in zip(prompts, bad.tolist(), strict=True) if is_bad]
+    if named:
+        more = f" and {len(named) - shown} more" if len(named) > shown else ""
+        warnings.warn(
+            f"A prompt {what}: {', '.join(named[:shown])}{more}. {remedy}",
+            UserWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,117 @@
+"""Data for few-shot tasks: folders of images, and k images a class drawn from any labels."""
+
+from pathlib import Path
+
+import numpy as np
+from sklearn.utils import check_random_state, column_or_1d
+
+#: Endings of the image files that are taken from a folder, in any case.
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+#: Validation images a class at the most, as in the published protocol.
+_MOST_VALIDATION_SHOTS = 4
+
+
+def load_image_folder(folder):
+    """List the images in a folder that has one folder a class.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        ``folder/<class name>/…/<image>``. Files that do not end like images and hidden files are
+        passed over; folders below a class folder belong to the class.
+
+    Returns
+    -------
+    paths : ndarray of shape (n_samples,), str
+        Paths, sorted by class and name.
+    y : ndarray of shape (n_samples,), str
+        Label of each: the name of its class folder.
+
+    Raises
+    ------
+    ValueError
+        If `folder` is no folder, has no class folders, or one of them holds no image.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from sklearn_taskres import load_image_folder
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ["cat", "dog"]:
+    ...         (Path(folder) / name).mkdir()
+    ...         Image.new("RGB", (8, 8)).save(Path(folder) / name / "1.png")
+    ...     paths, y = load_image_folder(folder)
+    >>> y.tolist()
+    ['cat', 'dog']
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder. Pass one that holds a folder for each class.")
+    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not classes:
+        raise ValueError(f"{folder} holds no folders. Put the images of each class into one.")
+    paths = {path.name: _images_below(path) for path in classes}
+    empty = [name for name, found in paths.items() if not found]
+    if empty:
+        raise ValueError(
+            f"The class folders {empty[:5]} in {folder} hold no images ({', '.join(IMAGE_SUFFIXES)}"
+            f"). Add some, or remove the folders."
+        )
+    labels = np.repeat(list(paths), [len(found) for found in paths.values()])
+    return np.concatenate([np.array(found) for found in paths.values()]), labels
+
+
+def _images_below(folder):
+    return sorted(
+        str(path)
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def sample_few_shot(y, n_shots, *, validation=False, random_state=None):
+    """Draw a few images of each class: the protocol of few-shot papers.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Labels.
+    n_shots : int
+        Images a class, k, drawn without replacement. A class with fewer keeps all it has.
+    validation : bool, default=False
+        Whether to draw min(k, 4) further images a class, after the training images and from what
+        they left, for methods that need a validation set.
+    random_state : int, RandomState instance or None, default=None
+        Which images are drawn.
+
+    Returns
+    -------
+    train : ndarray of shape (n_train,), int
+        Indices into `y`, class by class in the order of the sorted labels.
+    validation : ndarray of shape (n_validation,), int
+        The same for the validation images. Only with ``validation=True``.
+
+    Raises
+    ------
+    ValueError
+        If `n_shots` is not a positive integer.
+
+    Examples
+    --------
+    >>> from sklearn_taskres import sample_few_shot
+    >>> y = ["cat", "dog", "cat", "dog", "cat"]
+    >>> sample_few_shot(y, 2, random_state=0).shape
+    (4,)
+    """
+    if not (isinstance(n_shots, int | np.integer) and n_shots >= 1):
+        raise ValueError(f"n_shots must be an integer of at least 1. Got {n_shots!r} instead.")
+    y = column_or_1d(y)
+    rng = check_random_state(random_state)
+    shuffled = [rng.permutation(np.flatnonzero(y == label)) for label in np.unique(y)]
+    train = np.concatenate([rows[:n_shots] for rows in shuffled])
+    if not validation:
+        return train
+    end = n_shots + min(n_shots, _MOST_VALIDATION_SHOTS)
+    return train, np.concatenate([rows[n_shots:end] for rows in shuffled])

@@ -1,0 +1,52 @@
+"""One call for the usual pipeline: images to embeddings to labels, with one CLIP for both wings."""
+
+from sklearn.pipeline import Pipeline
+
+from ._classifiers.taskres import TaskResClassifier
+from ._clip.featurizer import CLIPFeaturizer
+from ._clip.text import CLIPTextFeaturizer
+
+
+def make_taskres_pipeline(
+    model_name="ViT-B-32",
+    pretrained="openai",
+    *,
+    templates="a photo of a {}.",
+    device=None,
+    **taskres_params,
+):
+    """Build the pipeline of a CLIPFeaturizer and a TaskResClassifier on the same CLIP.
+
+    Parameters
+    ----------
+    model_name : str, default="ViT-B-32"
+        The CLIP, as in `CLIPFeaturizer`. "glyph-clip" comes with the package.
+    pretrained : str or path-like, default="openai"
+        Its weights, as in `CLIPFeaturizer`.
+    templates : str or list of str, default="a photo of a {}."
+        Prompts, as in `CLIPTextFeaturizer`. Change it when you can say what the classes are.
+    device : str, torch.device or None, default=None
+        Where to embed and train. None takes what there is.
+    **taskres_params
+        Parameters of `TaskResClassifier`, but for `base` and `device`.
+
+    Returns
+    -------
+    sklearn.pipeline.Pipeline
+        Steps "clip" and "taskres". In a search, parameters go by names such as
+        ``taskres__alpha`` and ``taskres__base__templates``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_taskres import make_taskres_pipeline
+    >>> images, y = load_digits().images / 16, load_digits().target
+    >>> names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    >>> model = make_taskres_pipeline("glyph-clip", class_names=names)
+    >>> model.fit(images[:40], y[:40]).score(images[900:], y[900:]) > 0.75
+    True
+    """
+    clip = CLIPFeaturizer(model_name, pretrained, device=device)
+    base = CLIPTextFeaturizer(model_name, pretrained, templates=templates, device=device)
+    taskres = TaskResClassifier(base, device=device, **taskres_params)
+    return Pipeline([("clip", clip), ("taskres", taskres)])

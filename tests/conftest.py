@@ -1,0 +1,97 @@
+"""Tiny CLIPs with random weights, one of each family, so that no test needs the network."""
+
+import functools
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+
+_VIT = {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8}
+_TEXT = {"context_length": 24, "vocab_size": 49408, "width": 12, "heads": 2, "layers": 1}
+_RESNET = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}
+_SIGLIP_TEXT = {"no_causal_mask": True, "pool_type": "last", "proj_bias": True}
+#: open_clip configurations by family, embeddings of 16 elements.
+CONFIGS = {
+    "vit": {"embed_dim": 16, "vision_cfg": _VIT, "text_cfg": _TEXT},
+    "resnet": {"embed_dim": 16, "vision_cfg": {**_RESNET, "head_width": 32}, "text_cfg": _TEXT},
+    "custom_text": {
+        "embed_dim": 16,
+        "custom_text": True,
+        "vision_cfg": {**_VIT, "patch_dropout": 0.5},  # random in train mode
+        "text_cfg": _TEXT,
+    },
+    "siglip": {
+        "embed_dim": 16,
+        "custom_text": True,
+        "init_logit_bias": -10,
+        "vision_cfg": _VIT,
+        "text_cfg": {**_TEXT, **_SIGLIP_TEXT},
+    },
+    "coca": {
+        "embed_dim": 16,
+        "custom_text": True,
+        "vision_cfg": {**_VIT, "attentional_pool": True, "output_tokens": True}
+        | {"attn_pooler_heads": 2},
+        "text_cfg": {**_TEXT, "embed_cls": True, "output_tokens": True},
+        "multimodal_cfg": {**_TEXT, "attn_pooler_heads": 2},
+    },
+    "no_projection": {
+        "embed_dim": 12,
+        "custom_text": True,
+        "vision_cfg": _VIT,
+        "text_cfg": {**_TEXT, "proj_type": "none"},
+    },
+}
+
+
+def save_clip(folder, config, seed=0, **preprocessing):
+    """Write a random model to a folder as open_clip's "local-dir:" reads it; return its name."""
+    import torch
+    from safetensors.torch import save_model
+
+    from sklearn_taskres._clip.pretrained import build_model
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"model_cfg": config, "preprocess_cfg": preprocessing}
+    (folder / "open_clip_config.json").write_text(json.dumps(content))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build_model(folder / "open_clip_config.json")
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):  # zeros would hide a forgotten bias
+                torch.nn.init.normal_(parameter, std=0.1)
+    save_model(model, str(folder / "open_clip_model.safetensors"))
+    return f"local-dir:{folder}"
+
+
+@pytest.fixture(scope="session")
+def make_clip(tmp_path_factory):
+    """Family (a key of CONFIGS) to the name of a tiny model of it, saved once a session."""
+    return functools.cache(
+        lambda family: save_clip(tmp_path_factory.mktemp(family), CONFIGS[family])
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(make_clip):
+    """Name of a tiny CLIP: embeddings of 16 elements, images of 32 pixels."""
+    return make_clip("vit")
+
+
+@pytest.fixture(scope="session")
+def clip_writer():
+    """`save_clip` and CONFIGS, for tests that vary them."""
+    return save_clip, CONFIGS
+
+
+@pytest.fixture(scope="session")
+def test_data():
+    """Folder of real embeddings and images, where SKLEARN_TASKRES_TEST_DATA names one."""
+    folder = os.environ.get("SKLEARN_TASKRES_TEST_DATA")
+    if folder is None:
+        pytest.skip("SKLEARN_TASKRES_TEST_DATA is not set")
+    return Path(folder)

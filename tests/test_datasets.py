@@ -1,0 +1,73 @@
+"""Folders of images and few-shot samples."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sklearn_taskres import load_image_folder, sample_few_shot
+
+labels = st.lists(st.sampled_from("abcd"), min_size=1, max_size=60)
+
+
+@given(y=labels, k=st.integers(1, 20), seed=st.integers(0, 2**31))
+def test_few_shot_protocol(y, k, seed):
+    """k a class without replacement, all where there are fewer, validation from what is left."""
+    y = np.array(y)
+    train, validation = sample_few_shot(y, k, validation=True, random_state=seed)
+    drawn = np.concatenate([train, validation])
+    assert len(set(drawn.tolist())) == len(drawn)
+    for label in np.unique(y):
+        n = np.sum(y == label)
+        assert np.sum(y[train] == label) == min(k, n)
+        assert np.sum(y[validation] == label) == min(k, 4, max(0, n - k))
+
+
+@given(y=labels, k=st.integers(1, 20), seed=st.integers(0, 2**31))
+def test_few_shot_samples_are_seeded(y, k, seed):
+    """The same seed draws the same images, with or without a validation set."""
+    alone = sample_few_shot(y, k, random_state=seed)
+    with_validation, _ = sample_few_shot(y, k, validation=True, random_state=seed)
+    np.testing.assert_array_equal(alone, with_validation)
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5, "4"])
+def test_few_shot_needs_a_positive_integer(k):
+    """Anything else is refused."""
+    with pytest.raises(ValueError, match=r"n_shots must be an integer of at least 1\. Got"):
+        sample_few_shot(["a", "b"], k)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, file in [("zebra", "b.PNG"), ("zebra", "a.jpg"), ("ant bear", "sub/c.webp")]:
+        path = tmp_path / name / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(path)
+    (tmp_path / "zebra" / "notes.txt").write_text("no image")
+    (tmp_path / "zebra" / ".hidden.png").write_text("no image")
+    (tmp_path / ".cache").mkdir()
+    return tmp_path
+
+
+def test_image_folder_lists_images_by_class(folder):
+    """Paths and labels, sorted, without what is no image."""
+    paths, y = load_image_folder(folder)
+    assert [p.removeprefix(str(folder)) for p in paths] == [
+        "/ant bear/sub/c.webp",
+        "/zebra/a.jpg",
+        "/zebra/b.PNG",
+    ]
+    assert y.tolist() == ["ant bear", "zebra", "zebra"]
+
+
+def test_image_folder_says_what_is_missing(folder):
+    """No folder, no class folders, a class folder without images."""
+    with pytest.raises(ValueError, match="is not a folder"):
+        load_image_folder(folder / "nowhere")
+    with pytest.raises(ValueError, match="holds no folders"):
+        load_image_folder(folder / "ant bear" / "sub")
+    (folder / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"class folders \['empty'\] .* hold no images"):
+        load_image_folder(folder)

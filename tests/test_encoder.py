@@ -1,0 +1,507 @@
+"""The encoder against open_clip's own calls done right, and each of open_clip's traps."""
+
+import json
+import pickle
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from sklearn_taskres._clip import encoder as encoder_module
+from sklearn_taskres._clip import pretrained as pretrained_module
+from sklearn_taskres._clip.encoder import load_encoder
+from sklearn_taskres._clip.pretrained import (
+    ModelUnavailableError,
+    build_model,
+    build_tokenizer,
+    find_model,
+)
+
+FAMILIES = ("vit", "resnet", "custom_text", "siglip", "coca")
+PROMPTS = ["a photo of a cat.", "a photo of a great white shark.", "stripes"]
+
+
+@pytest.fixture(scope="module")
+def photos():
+    rng = np.random.default_rng(0)
+    sizes = [(40, 60), (70, 33), (32, 32)]
+    return [Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
+
+
+@pytest.fixture(params=["cpu", "cuda", "mps"])
+def device(request):
+    backend = {"cuda": torch.cuda, "mps": torch.backends.mps}.get(request.param)
+    if backend is not None and not backend.is_available():
+        pytest.skip(f"this machine has no {request.param}")
+    return request.param
+
+
+@pytest.fixture
+def tiny_architecture(monkeypatch, tmp_path, clip_writer):
+    """Architecture that open_clip knows during a test, with a tag and a file of its weights."""
+    save_clip, configs = clip_writer
+    weights = Path(save_clip(tmp_path / "saved", configs["vit"])[len("local-dir:") :])
+    weights = weights / "open_clip_model.safetensors"
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-Tiny-Test", configs["vit"])
+    tag = {"file": str(weights), "quick_gelu": True, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "ViT-Tiny-Test", {"quick": tag})
+    return "ViT-Tiny-Test", weights
+
+
+def reference(name, **kwargs):
+    """open_clip's model in eval mode, its transform and its tokenizer."""
+    model, _, transform = open_clip.create_model_and_transforms(name, **kwargs)
+    return model.eval(), transform, open_clip.get_tokenizer(name)
+
+
+# what it computes -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_images_as_open_clip(family, make_clip, photos):
+    """Image embeddings are open_clip's own: raw, in eval mode, with the model's preprocessing."""
+    model, transform, _ = reference(make_clip(family))
+    pixels = torch.stack([transform(photo) for photo in photos])
+    with torch.inference_mode():
+        expected = model.encode_image(pixels, normalize=False).numpy()
+    encoder = load_encoder(make_clip(family), None, device="cpu")
+    actual = encoder.encode_images(torch.stack([encoder.preprocess(photo) for photo in photos]))
+    assert actual.dtype == np.float32
+    assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_texts_as_open_clip(family, make_clip):
+    """Text embeddings are open_clip's own, raw, whatever the family normalises by default."""
+    model, _, tokenizer = reference(make_clip(family))
+    with torch.inference_mode():
+        expected = model.encode_text(tokenizer(PROMPTS), normalize=False).numpy()
+    actual = load_encoder(make_clip(family), None, device="cpu").encode_texts(PROMPTS)
+    assert actual.dtype == np.float32
+    assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_projection_joins_text_features_and_embeddings(family, make_clip):
+    """encode_texts is text_features times the projection, plus its bias, in every family."""
+    encoder = load_encoder(make_clip(family), None, device="cpu")
+    weight, bias = encoder.text_projection()
+    features = encoder.text_features(PROMPTS)
+    assert features.dtype == weight.dtype == np.float32
+    assert (bias is not None) == (family == "siglip")
+    projected = features @ weight + (0 if bias is None else bias)
+    assert_allclose(projected, encoder.encode_texts(PROMPTS), rtol=1e-4, atol=1e-5)
+
+
+def test_projection_is_a_copy(make_clip):
+    """Writing into the projection that was handed out leaves the shared model alone."""
+    encoder = load_encoder(make_clip("siglip"), None, device="cpu")
+    before = encoder.encode_texts(PROMPTS)
+    for array in encoder.text_projection():
+        array[:] = 0
+    assert_array_equal(encoder.encode_texts(PROMPTS), before)
+
+
+def test_text_features_leave_the_model_alone(make_clip):
+    """Texts encode the same after features before the projection were asked for."""
+    encoder = load_encoder(make_clip("custom_text"), None, device="cpu")
+    before = encoder.encode_texts(PROMPTS)
+    encoder.text_features(PROMPTS)
+    assert_array_equal(encoder.encode_texts(PROMPTS), before)
+
+
+def test_no_projection_is_an_error(make_clip):
+    """A text tower without a projection embeds texts, and says why it has no features before it."""
+    encoder = load_encoder(make_clip("no_projection"), None, device="cpu")
+    assert encoder.encode_texts(PROMPTS).shape == (3, 12)
+    with pytest.raises(ValueError, match="does not end in a linear projection"):
+        encoder.text_features(PROMPTS)
+    with pytest.raises(ValueError, match="does not end in a linear projection"):
+        encoder.text_projection()
+
+
+def test_model_is_frozen(make_clip):
+    """The model is in eval mode and has nothing to train."""
+    model = load_encoder(make_clip("custom_text"), None, device="cpu").model
+    assert not any(module.training for module in model.modules())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_sizes_and_scale(make_clip):
+    """The size of an embedding and the logit scale are the model's."""
+    encoder = load_encoder(make_clip("vit"), None, device="cpu")
+    assert encoder.embedding_size == 16
+    assert encoder.logit_scale == pytest.approx(1 / 0.07)
+
+
+def test_devices_agree(device, tiny_clip, photos):
+    """Every device gives the embeddings of the CPU."""
+    cpu = load_encoder(tiny_clip, None, device="cpu")
+    other = load_encoder(tiny_clip, None, device=device)
+    pixels = torch.stack([cpu.preprocess(photo) for photo in photos])
+    assert_allclose(other.encode_images(pixels), cpu.encode_images(pixels), atol=1e-2)
+    assert_allclose(other.encode_texts(PROMPTS), cpu.encode_texts(PROMPTS), atol=1e-2)
+
+
+def test_bfloat16_is_close_and_float32(tiny_clip, photos):
+    """Lower products move embeddings a little, and the result is still float32."""
+    exact, lower = (
+        load_encoder(tiny_clip, None, device="cpu", precision=precision)
+        for precision in ("float32", "bfloat16")
+    )
+    pixels = torch.stack([exact.preprocess(photo) for photo in photos])
+    expected, actual = exact.encode_images(pixels), lower.encode_images(pixels)
+    assert actual.dtype == np.float32
+    assert 0 < np.abs(actual - expected).max() < 0.05 * np.abs(expected).max()
+
+
+# the traps ------------------------------------------------------------------------------------
+
+
+def test_quick_gelu_of_a_tag(tiny_architecture, photos):
+    """An architecture takes the activation that its tag was trained with, without a warning."""
+    name, _ = tiny_architecture
+    model, transform, _ = reference(name, pretrained="quick", force_quick_gelu=True)
+    pixels = torch.stack([transform(photo) for photo in photos])
+    with torch.inference_mode():
+        expected = model.encode_image(pixels).numpy()
+    encoder = load_encoder(name, "quick", device="cpu")
+    assert_allclose(encoder.encode_images(pixels), expected, rtol=1e-5, atol=1e-6)
+    assert_allclose(encoder.preprocess(photos[0]), transform(photos[0]))
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32", "RN50", "ViT-B-32-quickgelu", "ViT-B/32"])
+def test_quick_gelu_of_openai(name):
+    """OpenAI's weights are run with QuickGELU whatever the architecture's name says."""
+    assert find_model(name, "openai").config["quick_gelu"]
+
+
+def test_no_quick_gelu_where_the_tag_has_none():
+    """LAION's weights of the same architecture are run with plain GELU."""
+    assert not find_model("ViT-B-32", "laion2b_s34b_b79k").config["quick_gelu"]
+
+
+@pytest.mark.parametrize("pretrained", [None, "", "opanai", "no/such/file.pt"])
+def test_never_random_weights(pretrained):
+    """Anything but a tag or an existing file is refused, naming the tags."""
+    with pytest.raises(ValueError, match=r"must be a tag of 'ViT-B-32' \(openai, .*Got "):
+        load_encoder("ViT-B-32", pretrained)
+
+
+def test_misspelt_tag_gets_a_suggestion():
+    """A tag that is nearly right draws the right one."""
+    with pytest.raises(ValueError, match="Did you mean 'openai'"):
+        load_encoder("ViT-B-32", "opanai")
+
+
+@pytest.mark.parametrize(("typo", "meant"), [("ViTB32", "ViT-B-32"), ("glyphclip", "glyph-clip")])
+def test_unknown_model_gets_a_suggestion(typo, meant):
+    """A name that is nearly right draws the right one."""
+    with pytest.raises(ValueError, match=f"Did you mean .*'{meant}'"):
+        load_encoder(typo, "openai")
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32", "hf-hub:someone/some-clip"])
+def test_offline(name):
+    """Without a network the error is ours, at once, and names the model, the place and ways out."""
+    start = time.perf_counter()
+    with pytest.raises(ModelUnavailableError) as info:
+        load_encoder(name, "openai")
+    assert time.perf_counter() - start < 1
+    for part in (name, "huggingface", "weights file", "local-dir:", "glyph-clip"):
+        assert part in str(info.value)
+
+
+def test_offline_names_the_tag():
+    """The error of an architecture names the tag too."""
+    with pytest.raises(OSError, match="model_name='ViT-B-32', pretrained='openai'"):
+        load_encoder("ViT-B-32", "openai")
+
+
+def test_unknown_precision():
+    """A precision that open_clip would take for float32 is refused."""
+    with pytest.raises(ValueError, match=r"'precision' parameter .*Got 'fp16' instead"):
+        load_encoder("ViT-B-32", "openai", precision="fp16")
+
+
+def test_long_prompts_warn(tiny_clip):
+    """A prompt that the tokenizer cuts is named; one that just fits is not."""
+    encoder = load_encoder(tiny_clip, None, device="cpu")
+    encoder.encode_texts(["word " * 22])  # and two special tokens: 24
+    with pytest.warns(UserWarning, match="longer than 24 tokens and was cut: 'zebra word"):
+        encoder.encode_texts(["a cat", "zebra " + "word " * 22])
+
+
+def test_unknown_tokenizer(tmp_path, clip_writer):
+    """A tokenizer that can't be had is an error, not the default one."""
+    pytest.importorskip("transformers")
+    save_clip, configs = clip_writer
+    text_cfg = {**configs["vit"]["text_cfg"], "hf_tokenizer_name": "someone/no-tokenizer"}
+    name = save_clip(tmp_path, {**configs["vit"], "text_cfg": text_cfg})
+    encoder = load_encoder(name, None, device="cpu")
+    with pytest.raises(ModelUnavailableError, match="tokenizer of"):
+        encoder.encode_texts(PROMPTS)
+
+
+def test_missing_transformers(tmp_path, clip_writer, monkeypatch):
+    """A model that needs transformers says so where it is not installed."""
+    save_clip, configs = clip_writer
+    text_cfg = {**configs["vit"]["text_cfg"], "hf_tokenizer_name": "someone/no-tokenizer"}
+    name = save_clip(tmp_path, {**configs["vit"], "text_cfg": text_cfg})
+    monkeypatch.setattr(pretrained_module.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ImportError, match="pip install transformers"):
+        load_encoder(name, None, device="cpu").encode_texts(PROMPTS)
+
+
+# weights files and folders --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_weights_file(suffix, tiny_architecture, tmp_path):
+    """A file of tensors is loaded, with the architecture's own preprocessing."""
+    name, weights = tiny_architecture
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pt":
+        torch.save({"state_dict": load_file(weights)}, path)
+    else:
+        shutil.copy(weights, path)
+    model, transform, tokenizer = reference(name, pretrained=str(path))
+    with torch.inference_mode():
+        expected = model.encode_text(tokenizer(PROMPTS)).numpy()
+    encoder = load_encoder(name, path, device="cpu")
+    assert_allclose(encoder.encode_texts(PROMPTS), expected, rtol=1e-5, atol=1e-6)
+    assert encoder.source.preprocessing["mean"] == transform.transforms[-1].mean
+
+
+class Trap:
+    """Object whose unpickling touches a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize(
+    "save", [torch.save, lambda obj, path: path.write_bytes(pickle.dumps(obj))]
+)
+@pytest.mark.parametrize("allowed", [False, True])
+def test_weights_file_runs_no_code(save, allowed, tiny_architecture, tmp_path, monkeypatch):
+    """A file that would execute code is refused, whatever torch's environment allows."""
+    if allowed:
+        monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    save({"state_dict": Trap(tmp_path / "touched")}, tmp_path / "trap.pt")
+    with pytest.raises(ValueError, match="must hold tensors only"):
+        load_encoder(tiny_architecture[0], tmp_path / "trap.pt", device="cpu")
+    assert not (tmp_path / "touched").exists()
+
+
+def test_weights_of_another_architecture(tiny_architecture, tmp_path):
+    """Weights that do not fit are refused, naming file and model."""
+    save_file({"visual.proj": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(
+        ValueError, match=r"other\.safetensors can't be loaded into 'ViT-Tiny-Test'"
+    ):
+        load_encoder(tiny_architecture[0], tmp_path / "other.safetensors", device="cpu")
+
+
+def test_folder_has_its_own_preprocessing(tmp_path, clip_writer, photos):
+    """A folder's preprocessing is taken, and is open_clip's for it."""
+    save_clip, configs = clip_writer
+    name = save_clip(tmp_path, configs["vit"], mean=[0, 0, 0], std=[1, 1, 1], resize_mode="squash")
+    _, transform, _ = reference(name)
+    encoder = load_encoder(name, None, device="cpu")
+    for photo in photos:
+        assert_array_equal(encoder.preprocess(photo), transform(photo))
+    assert encoder.preprocess(photos[0]).min() >= 0
+
+
+def test_empty_folder(tmp_path, clip_writer):
+    """A folder without configuration or weights is refused, saying what is missing."""
+    with pytest.raises(ValueError, match=r"holds open_clip_config\.json"):
+        load_encoder(f"local-dir:{tmp_path}", None)
+    config = {"model_cfg": clip_writer[1]["vit"]}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="holds no weights"):
+        load_encoder(f"local-dir:{tmp_path}", None)
+
+
+# fingerprints and loading ---------------------------------------------------------------------
+
+
+def test_fingerprint_tells_what_matters(tmp_path, clip_writer):
+    """Weights, preprocessing and precision change the fingerprint; the folder's place does not."""
+    save_clip, configs = clip_writer
+    config = configs["vit"]
+    a = find_model(save_clip(tmp_path / "a", config), None)
+    same = find_model(save_clip(tmp_path / "same", config), None)
+    other_weights = find_model(save_clip(tmp_path / "seed", config, seed=1), None)
+    other_pixels = find_model(save_clip(tmp_path / "mean", config, mean=[0, 0, 0]), None)
+    quick_config = {**config, "quick_gelu": True}
+    quick = find_model(save_clip(tmp_path / "quick", quick_config), None)
+    assert a.fingerprint("float32") == same.fingerprint("float32")
+    prints = {s.fingerprint("float32") for s in (a, other_weights, other_pixels, quick)}
+    assert len({*prints, a.fingerprint("bfloat16")}) == 5
+
+
+def test_fingerprint_needs_no_weights(monkeypatch):
+    """A tag's fingerprint is known before its weights are downloaded, and differs by tag."""
+    monkeypatch.setattr(open_clip, "download_pretrained", None)
+    prints = {
+        find_model("ViT-B-32", tag).fingerprint("float32") for tag in ("openai", "laion2b_e16")
+    }
+    assert len(prints) == 2
+
+
+def test_encoder_has_its_sources_fingerprint(tiny_clip):
+    """ "auto" and "float32" are one precision, and one encoder."""
+    auto, exact = (load_encoder(tiny_clip, None, precision=p) for p in ("auto", "float32"))
+    assert auto is exact
+    assert auto.fingerprint == find_model(tiny_clip, None).fingerprint("float32")
+
+
+def test_threads_load_once(tmp_path, clip_writer, monkeypatch):
+    """Threads that ask for one model at the same time share one loading."""
+    save_clip, configs = clip_writer
+    name = save_clip(tmp_path, configs["vit"])
+    loaded, barrier, encoders = [], threading.Barrier(8), []
+
+    def slow_find(*args):
+        loaded.append(args)
+        time.sleep(0.05)
+        return find_model(*args)
+
+    def ask():
+        barrier.wait()
+        encoders.append(load_encoder(name, None, device="cpu"))
+
+    monkeypatch.setattr(encoder_module, "find_model", slow_find)
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loaded) == 1
+    assert len(encoders) == 8
+    assert len(set(map(id, encoders))) == 1
+
+
+def test_pretrained_is_ignored_where_the_name_says_all(tiny_clip):
+    """A folder is one encoder, whatever `pretrained` says."""
+    assert load_encoder(tiny_clip, "openai") is load_encoder(tiny_clip, None)
+
+
+def test_replaced_weights_are_loaded_anew(tmp_path, clip_writer):
+    """A folder whose weights changed is not served from the process's memory."""
+    save_clip, configs = clip_writer
+    before = load_encoder(save_clip(tmp_path, configs["vit"]), None).encode_texts(PROMPTS)
+    after = load_encoder(save_clip(tmp_path, configs["vit"], seed=1), None).encode_texts(PROMPTS)
+    assert np.abs(after - before).max() > 1e-3
+
+
+def test_loading_leaves_the_random_stream_alone(tmp_path, clip_writer):
+    """Whether a model was in memory does not change what torch draws next."""
+    save_clip, configs = clip_writer
+    name = save_clip(tmp_path, configs["vit"])
+    state = torch.random.get_rng_state()
+    load_encoder(name, None)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+# the bundled model's format -------------------------------------------------------------------
+
+
+@pytest.fixture
+def bundled(tmp_path, clip_writer, monkeypatch):
+    """A stand-in for the bundled model: float16, its vocabulary cut to one sentence."""
+    config_path = tmp_path / "glyph-clip.json"
+    config_path.write_text(json.dumps(clip_writer[1]["vit"]))
+    model = build_model(config_path)
+    token_ids = build_tokenizer(config_path)(["a photo of a cat."]).unique()
+    state = {name: tensor.half() for name, tensor in model.state_dict().items()}
+    state["token_embedding.weight"] = state["token_embedding.weight"][token_ids].contiguous()
+    save_file({**state, "token_ids": token_ids.int()}, tmp_path / "glyph-clip.safetensors")
+    monkeypatch.setattr(pretrained_module, "_BUNDLED_FOLDER", tmp_path)
+    encoder_module._cached_encoder.cache_clear()
+    yield model.eval(), build_tokenizer(config_path)
+    encoder_module._cached_encoder.cache_clear()
+
+
+def test_cut_vocabulary_embeds_like_the_whole(bundled):
+    """Prompts of known words embed as before the vocabulary was cut, but for float16."""
+    model, tokenizer = bundled
+    with torch.inference_mode():
+        expected = model.encode_text(tokenizer(["a photo of a cat."])).numpy()
+    encoder = load_encoder("glyph-clip", "openai", device="cpu")
+    assert_allclose(encoder.encode_texts(["a photo of a cat."]), expected, rtol=0.02, atol=0.02)
+    assert next(encoder.model.parameters()).dtype == torch.float32
+
+
+@pytest.mark.usefixtures("bundled")
+def test_unknown_words_warn():
+    """A prompt with a word that training never touched is named, and only that one."""
+    encoder = load_encoder("glyph-clip", None, device="cpu")
+    with pytest.warns(UserWarning, match="'glyph-clip' never saw: 'a photo of a dog.'. Use other"):
+        encoder.encode_texts(["a photo of a cat.", "a photo of a dog."])
+
+
+def test_bundled_files_missing(tmp_path, monkeypatch):
+    """A damaged installation says what is missing."""
+    monkeypatch.setattr(pretrained_module, "_BUNDLED_FOLDER", tmp_path)
+    encoder_module._cached_encoder.cache_clear()
+    with pytest.raises(ModelUnavailableError, match="Install the package again"):
+        load_encoder("glyph-clip", None)
+
+
+# text towers of Hugging Face ------------------------------------------------------------------
+
+
+@pytest.fixture
+def hugging_face_clip(tmp_path, clip_writer):
+    """Kind of projection to the name of a tiny CLIP with a BERT as text tower."""
+    pytest.importorskip("transformers")
+    bert = {"model_type": "bert", "vocab_size": 49408, "hidden_size": 12, "num_hidden_layers": 1}
+    bert |= {"num_attention_heads": 2, "intermediate_size": 24, "pad_token_id": 0}
+    (tmp_path / "config.json").write_text(json.dumps(bert))
+    save_clip, configs = clip_writer
+    text_cfg = {"context_length": 24, "hf_model_name": str(tmp_path)}
+    return lambda kind: save_clip(
+        tmp_path / kind, {**configs["vit"], "text_cfg": {**text_cfg, "hf_proj_type": kind}}
+    )
+
+
+def test_hugging_face_linear_projection(hugging_face_clip):
+    """A tower of Hugging Face with a linear projection comes apart like any other."""
+    encoder = load_encoder(hugging_face_clip("linear"), None, device="cpu")
+    weight, bias = encoder.text_projection()
+    assert bias is None
+    projected = encoder.text_features(PROMPTS) @ weight
+    assert_allclose(projected, encoder.encode_texts(PROMPTS), rtol=1e-4, atol=1e-5)
+
+
+def test_hugging_face_mlp_has_no_linear_projection(hugging_face_clip):
+    """A tower that ends in a network embeds texts, but has no features before a projection."""
+    encoder = load_encoder(hugging_face_clip("mlp"), None, device="cpu")
+    assert encoder.encode_texts(PROMPTS).shape == (3, 16)
+    with pytest.raises(ValueError, match="does not end in a linear projection"):
+        encoder.text_features(PROMPTS)
+
+
+def test_hugging_face_tower_offline(tmp_path, clip_writer, tiny_clip):
+    """A tower whose configuration is on the hub only is our error without a network."""
+    pytest.importorskip("transformers")
+    config = clip_writer[1]["vit"]
+    shutil.copytree(tiny_clip[len("local-dir:") :], tmp_path, dirs_exist_ok=True)
+    config = {**config, "text_cfg": {"context_length": 24, "hf_model_name": "someone/no-bert"}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    with pytest.raises(ModelUnavailableError, match="The text tower of model_name="):
+        load_encoder(f"local-dir:{tmp_path}", None)

@@ -1,0 +1,326 @@
+"""Every kind of image to upright RGB, and every kind of broken one to a sentence."""
+
+import io
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from sklearn_taskres._clip.images import (
+    UnreadableImagesError,
+    describe_image,
+    list_images,
+    read_image,
+)
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+GREY = RGB[..., 0]
+
+
+def encoded(image, file_format="PNG", **kwargs):
+    """Bytes of an image file."""
+    file = io.BytesIO()
+    image.save(file, file_format, **kwargs)
+    return file.getvalue()
+
+
+def pixels(image):
+    read = read_image(image)
+    assert read.mode == "RGB"
+    return np.asarray(read)
+
+
+# one picture, many kinds ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "picture.png"
+    Image.fromarray(RGB).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        str,
+        Path,
+        Path.read_bytes,
+        lambda p: bytearray(p.read_bytes()),
+        lambda p: memoryview(p.read_bytes()),
+    ],
+    ids=["str", "Path", "bytes", "bytearray", "memoryview"],
+)
+def test_files_and_bytes(kind, path):
+    """A file gives its pixels, by name or by content."""
+    assert_array_equal(pixels(kind(path)), RGB)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        Image.fromarray(RGB),
+        RGB,
+        RGB.transpose(2, 0, 1),
+        RGB / 255,
+        (RGB / 255).astype(np.float32),
+        (RGB / 255).astype(np.float16),
+        torch.tensor(RGB),
+        torch.tensor(RGB).permute(2, 0, 1) / 255,
+        (torch.tensor(RGB) / 255).requires_grad_(),
+    ],
+    ids=["pil", "uint8", "CHW", "float64", "float32", "float16", "tensor", "tensor CHW", "grad"],
+)
+def test_arrays_and_tensors(image):
+    """Bytes, floats in [0, 1], channels first or last, tensors: all the same pixels."""
+    assert_array_equal(pixels(image), RGB)
+
+
+@pytest.mark.parametrize("image", [GREY, GREY / 255, Image.fromarray(GREY)])
+def test_grey(image):
+    """Grey is repeated over the channels."""
+    assert_array_equal(pixels(image), np.stack([GREY] * 3, axis=-1))
+
+
+def test_bfloat16_tensor():
+    """A dtype that NumPy lacks is read too."""
+    image = torch.tensor([[0, 1], [1, 0]], dtype=torch.bfloat16)
+    assert_array_equal(pixels(image)[..., 0], [[0, 255], [255, 0]])
+
+
+@given(arrays(np.float64, (3, 5), elements=st.floats(0, 1)))
+def test_floats_are_rounded(image):
+    """A float is at most half a step of 1/255 away from its byte."""
+    assert np.abs(pixels(image)[..., 0] / 255 - image).max() <= 0.5 / 255 + 1e-12
+
+
+# Pillow's modes -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(orientation):
+    """A picture is upright whatever way the camera was held."""
+    upside = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # PIL.Image.Transpose that undoes it
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(RGB)
+    expected = stored if orientation == 1 else stored.transpose(upside[orientation])
+    assert_array_equal(pixels(encoded(stored, exif=exif)), np.asarray(expected))
+
+
+def test_transparency_shows_white():
+    """Where an image is transparent, the white page is seen, and not the hidden colour."""
+    rgba = np.dstack([RGB, np.full((6, 8), 255, np.uint8)])
+    rgba[:, :4, 3] = 0
+    expected = RGB.copy()
+    expected[:, :4] = 255
+    assert_array_equal(pixels(Image.fromarray(rgba)), expected)
+    assert_array_equal(pixels(encoded(Image.fromarray(rgba))), expected)
+
+
+def test_half_transparency_blends():
+    """Black at half opacity on white is grey."""
+    image = Image.new("LA", (2, 2), (0, 128))
+    assert_array_equal(pixels(image), np.full((2, 2, 3), 127))
+
+
+def test_palette():
+    """A palette's colours are looked up before anything is resized."""
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putdata([0, 1])
+    assert_array_equal(pixels(image), [[[255, 0, 0], [0, 0, 255]]])
+    image.info["transparency"] = 0
+    assert_array_equal(pixels(encoded(image)), [[[255, 255, 255], [0, 0, 255]]])
+
+
+def test_transparent_colour_of_rgb():
+    """A PNG's single transparent colour shows white too."""
+    image = Image.new("RGB", (1, 1), (9, 9, 9))
+    assert_array_equal(pixels(encoded(image, transparency=(9, 9, 9))), [[[255] * 3]])
+
+
+def test_cmyk_is_converted():
+    """Print colours become screen colours."""
+    image = Image.new("CMYK", (1, 1), (0, 255, 255, 0))
+    assert_array_equal(pixels(image), [[[255, 0, 0]]])
+
+
+def test_one_bit():
+    """A one-bit image is black and white."""
+    assert_array_equal(pixels(Image.new("1", (1, 1), 1)), [[[255] * 3]])
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "PPM"])
+def test_sixteen_bit_grey_is_scaled(file_format):
+    """Sixteen bits are scaled to eight, not cut at 255, from memory and from files."""
+    values = np.array([[0, 255, 257, 32768, 65535]], dtype=np.uint16)
+    expected = np.repeat(np.array([[[0], [1], [1], [128], [255]]]), 3, axis=2)
+    assert_array_equal(pixels(Image.fromarray(values)), expected)
+    assert_array_equal(pixels(encoded(Image.fromarray(values), file_format)), expected)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_modes_without_a_white(mode):
+    """Modes whose white is a guess are refused, saying what to pass."""
+    with pytest.raises(ValueError, match=r"which value is white; pass an array"):
+        read_image(Image.new(mode, (2, 2)))
+
+
+def test_first_frame():
+    """Of an animation the first frame is taken."""
+    frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
+    animation = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert_array_equal(pixels(animation)[0, 0], [255, 0, 0])
+
+
+def test_input_is_left_alone():
+    """The caller's image keeps its mode and its pixels."""
+    image = Image.new("RGBA", (2, 2), (1, 2, 3, 4))
+    read_image(image)
+    assert image.mode == "RGBA"
+    assert image.getpixel((0, 0)) == (1, 2, 3, 4)
+    same = Image.new("RGB", (2, 2))
+    assert read_image(same) is not same
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts files as Linux lists them")
+def test_no_file_stays_open(path, tmp_path):
+    """Neither a good nor a broken file is left open."""
+    (tmp_path / "cut.png").write_bytes(path.read_bytes()[:-60])
+    before = os.listdir("/proc/self/fd")
+    images = [read_image(path)]
+    for broken in (tmp_path / "cut.png", __file__):
+        with pytest.raises(ValueError, match=r"\w"):
+            read_image(broken)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert images[0].getpixel((0, 0)) == tuple(RGB[0, 0])
+
+
+# what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (RGB.astype(np.int64), "an array of int64; make it uint8, or float in"),
+        (RGB.astype(np.uint16), "an array of uint16"),
+        (RGB > 9, "an array of bool"),
+        (np.array([[0.0, 255.0]]), "values from 0 to 255; scale it to"),
+        (np.array([[-0.5, 0.5]]), "values from -0.5 to 0.5"),
+        (np.full((2, 2), np.nan), "NaN"),
+        (np.full((2, 2), np.inf), "infinite"),
+        (np.zeros((2, 2, 4), np.uint8), r"shape \(2, 2, 4\)"),
+        (np.zeros(4, np.uint8), r"shape \(4,\)"),
+        (np.zeros((0, 2, 3), np.uint8), "no pixel"),
+        (np.array(3.0), r"shape \(\)"),
+        (b"not an image", "not an image file"),
+        ("no/such/file.png", "No such file"),
+        (None, "not an image, which is a path"),
+        (float("nan"), "not an image, which is a path"),
+        ([[1, 2]], "not an image, which is a path"),
+    ],
+)
+def test_refused(image, reason):
+    """What is no image, or has no clear white, is refused with the reason."""
+    with pytest.raises(ValueError, match=reason):
+        read_image(image)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF"])
+@pytest.mark.parametrize("part", [0.5, 0.9])
+def test_truncated(file_format, part):
+    """A file that ends too soon is refused, and not half read."""
+    content = encoded(
+        Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)), file_format
+    )
+    with pytest.raises(ValueError, match=r"\w"):
+        read_image(content[: int(part * len(content))])
+
+
+def test_decompression_bomb(monkeypatch):
+    """More pixels than Pillow thinks safe are refused, where Pillow itself only warns."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with pytest.raises(ValueError, match="8 x 6 pixels, more than Pillow's safety limit of 40"):
+            read_image(encoded(Image.fromarray(RGB)))
+
+
+# collections ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 8), (2, 6, 8, 3), (2, 3, 6, 8)])
+def test_stacks(shape):
+    """A stack of images is a sequence of them."""
+    images = list_images(np.zeros(shape, np.uint8))
+    assert len(images) == 2
+    assert read_image(images[1]).size == (8, 6)
+
+
+def test_series_and_object_arrays():
+    """Columns of pandas and polars, object arrays, lists and tuples hold images in their order."""
+    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    paths = ["b.png", "a.png"]
+    for X in (
+        pd.Series(paths, index=[7, 3]),
+        pl.Series(paths),
+        np.array(paths, object),
+        tuple(paths),
+    ):
+        assert list(list_images(X)) == paths
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        ("photo.png", r"Got str instead: put a single image into a list"),
+        (b"content", "Got bytes"),
+        (Path("photo.png"), "Path instead"),
+        (Image.new("RGB", (1, 1)), "Got Image instead"),
+        (iter(["a.png"]), "Got list_iterator instead"),
+        (None, "Got NoneType"),
+        ([], "holds no image"),
+        (np.zeros((0, 4, 4)), "holds no image"),
+        (RGB, r"one colour image.*Pass X\[None\]"),
+        (np.zeros((5, 64)), r"shape \(5, 64\) is not a stack.*X\.reshape"),
+        (torch.zeros(5, 64), r"shape \(5, 64\) is not a stack"),
+        (np.array([["a.png"], ["b.png"]]), "select the column"),
+    ],
+)
+def test_not_a_collection_of_images(X, message):
+    """What is not a sequence of images is refused, saying what would do."""
+    with pytest.raises(ValueError, match=message):
+        list_images(X)
+
+
+def test_data_frame_is_refused():
+    """A data frame has columns; the one with the images is asked for."""
+    pd = pytest.importorskip("pandas")
+    with pytest.raises(ValueError, match=r"DataFrame of shape \(1, 1\).*select the column"):
+        list_images(pd.DataFrame({"path": ["a.png"]}))
+
+
+def test_describe():
+    """An image is named by its path, or else by what it is."""
+    assert describe_image(Path("a") / "b.png") == os.path.join("a", "b.png")
+    assert describe_image(RGB) == "ndarray of shape (6, 8, 3)"
+    assert describe_image(b"") == "bytes"
+
+
+def test_error_names_ten_and_counts_the_rest():
+    """A long list of failures is cut in the message, not on the error."""
+    error = UnreadableImagesError([(i, f"{i}.png", "gone") for i in range(25)])
+    assert "9: 9.png: gone" in str(error)
+    assert "10.png" not in str(error)
+    assert "and 15 more" in str(error)
+    assert len(error.failures) == 25

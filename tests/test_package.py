@@ -1,0 +1,166 @@
+"""The package as a whole: what importing costs, who imports whom, and what a model file needs."""
+
+import ast
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import skops.io
+from numpy.testing import assert_array_equal
+
+import sklearn_taskres
+from sklearn_taskres import TaskResClassifier
+
+ROOT = Path(sklearn_taskres.__file__).parent
+
+#: Package part to the parts it may import; `...:name` allows one door, inside a function.
+MAY_IMPORT = {
+    "_version": set(),
+    "_formulas": set(),
+    "_device": set(),
+    "_persistence": {"_version"},
+    "_training": {"_device", "_formulas"},
+    "_clip": {"_clip", "_device", "_formulas", "_persistence"},
+    "_classifiers": {"_classifiers", "_formulas", "_persistence", "_training", "_clip.text"},
+    "datasets": set(),
+    "pipeline": {"_classifiers", "_clip"},
+    "__init__": {"_version"},
+}
+#: The only files that may import a library.
+DOORS = {"open_clip": {"_clip/pretrained.py"}, "skorch": {"_training.py"}}
+
+
+def imports(path):
+    """Yield the absolute dotted name of every module that a file imports."""
+    package = ["sklearn_taskres", *path.relative_to(ROOT).parent.parts]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield from ([module] if node.module else [f"{module}.{a.name}" for a in node.names])
+
+
+def violations(root):
+    """List imports that break the rules, as (file, module)."""
+    broken = []
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        part = name.partition("/")[0].removesuffix(".py")
+        for module in imports(path):
+            top, _, rest = module.partition(".")
+            if top == "sklearn_taskres":
+                allowed = MAY_IMPORT[part]
+                if not (rest.partition(".")[0] in allowed or rest in allowed):
+                    broken.append((name, module))
+            elif name not in DOORS.get(top, {name}):
+                broken.append((name, module))
+    return broken
+
+
+def test_imports_point_down():
+    """Every import keeps the rules of the architecture."""
+    assert violations(ROOT) == []
+
+
+def test_import_rules_can_be_broken(tmp_path, monkeypatch):
+    """The check itself sees a classifier that imports the featurizer, or skorch."""
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    folder = tmp_path / "_classifiers"
+    folder.mkdir()
+    (folder / "bad.py").write_text("from .._clip.featurizer import CLIPFeaturizer\nimport skorch\n")
+    assert violations(tmp_path) == [
+        ("_classifiers/bad.py", "sklearn_taskres._clip.featurizer"),
+        ("_classifiers/bad.py", "skorch"),
+    ]
+
+
+def run(code):
+    """Run code in a fresh interpreter and return what it printed."""
+    done = subprocess.run(  # noqa: S603 (our own code)
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_the_package_is_light():
+    """`import sklearn_taskres` imports neither torch nor open_clip nor scikit-learn."""
+    code = (
+        "import sys, sklearn_taskres; "
+        "print({'torch', 'open_clip', 'skorch', 'sklearn', 'numpy', 'PIL'} & set(sys.modules))"
+    )
+    assert run(code) == "set()"
+
+
+def test_every_public_name_is_there():
+    """The face lists what it gives, and gives what it lists."""
+    for name in sklearn_taskres.__all__:
+        assert getattr(sklearn_taskres, name) is not None
+        assert name in dir(sklearn_taskres)
+    with pytest.raises(AttributeError, match="has no attribute 'nope'"):
+        _ = sklearn_taskres.nope
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """A small classifier and embeddings to predict from."""
+    rng = np.random.default_rng(0)
+    t = rng.normal(scale=0.44, size=(4, 12))
+    y = np.arange(32) % 4
+    X = t[y] + rng.normal(scale=0.3, size=(32, 12))
+    return TaskResClassifier(t, max_epochs=3, random_state=0).fit(X, y), X
+
+
+FORBID_TORCH = """
+import sys
+class Forbid:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "open_clip", "skorch"}:
+            raise ImportError(f"{name} is forbidden here")
+sys.meta_path.insert(0, Forbid())
+"""
+
+
+def test_a_model_file_loads_and_predicts_without_torch(fitted, tmp_path):
+    """joblib load, predict and class selection work where any import of torch raises."""
+    clf, X = fitted
+    joblib.dump(clf, tmp_path / "model.joblib")
+    np.save(tmp_path / "X.npy", X)
+    code = FORBID_TORCH + (
+        f"import joblib, numpy as np\n"
+        f"clf = joblib.load({str(tmp_path / 'model.joblib')!r})\n"
+        f"X = np.load({str(tmp_path / 'X.npy')!r})\n"
+        f"clf.select_classes([0, 2]).predict(X); clf.predict_proba(X)\n"
+        f"print(clf.predict(X).tolist())"
+    )
+    assert run(code) == str(clf.predict(X).tolist())
+
+
+def test_skops_round_trip(fitted):
+    """A skops file gives the same predictions; it holds the package's own types and arrays."""
+    clf, X = fitted
+    data = skops.io.dumps(clf)
+    unknown = skops.io.get_untrusted_types(data=data)
+    assert all(name.startswith("sklearn_taskres.") for name in unknown)
+    assert_array_equal(skops.io.loads(data, trusted=unknown).predict_proba(X), clf.predict_proba(X))
+
+
+def test_another_version_warns(fitted, monkeypatch):
+    """A model of another version is read with a warning that names both; the same one silently."""
+    import pickle
+
+    clf, _ = fitted
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pickle.loads(pickle.dumps(clf))  # noqa: S301
+    monkeypatch.setattr("sklearn_taskres._persistence.__version__", "0.0.1")
+    data = pickle.dumps(clf)
+    monkeypatch.undo()
+    with pytest.warns(UserWarning, match="saved by sklearn_taskres 0.0.1 and is read by"):
+        pickle.loads(data)  # noqa: S301
