@@ -178,7 +178,7 @@ class TaskResClassifier(BaseCLIPClassifier):
     >>> rng = np.random.default_rng(0)
     >>> t = 10 * rng.normal(size=(3, 16))              # class embeddings of three names
     >>> y = np.repeat(["bird", "cat", "dog"], 4)
-    >>> X = np.repeat(t, 4, axis=0) + 20 * rng.normal(size=(12, 16))
+    >>> X = np.repeat(t, 4, axis=0) + 10 * rng.normal(size=(12, 16))
     >>> clf = TaskResClassifier(base=t, random_state=0).fit(X, y)
     >>> clf.score(X, y)
     1.0
