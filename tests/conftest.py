@@ -95,3 +95,14 @@ def test_data():
     if folder is None:
         pytest.skip("SKLEARN_TASKRES_TEST_DATA is not set")
     return Path(folder)
+
+
+@pytest.fixture(params=["cpu", "cuda", "mps"])
+def device(request):
+    """Each kind of device; what the machine lacks is skipped by name."""
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(request.param, True):
+        pytest.skip(f"this machine has no {request.param}")
+    return request.param

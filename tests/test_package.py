@@ -1,6 +1,7 @@
 """The package as a whole: what importing costs, who imports whom, and what a model file needs."""
 
 import ast
+import pickle
 import subprocess
 import sys
 import warnings
@@ -13,7 +14,7 @@ import skops.io
 from numpy.testing import assert_array_equal
 
 import sklearn_taskres
-from sklearn_taskres import TaskResClassifier
+from sklearn_taskres import TaskResClassifier, make_taskres_pipeline
 
 ROOT = Path(sklearn_taskres.__file__).parent
 
@@ -142,6 +143,17 @@ def test_a_model_file_loads_and_predicts_without_torch(fitted, tmp_path):
     assert run(code) == str(clf.predict(X).tolist())
 
 
+def test_a_pickled_pipeline_holds_its_arrays_and_little_else():
+    """A pipeline fitted with the bundled model is within 20 kB of its arrays: no weights in it."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    model = make_taskres_pipeline("glyph-clip", class_names=list("0123456789"), max_epochs=100)
+    model.fit(digits.images[:20] / 16, digits.target[:20])
+    arrays = [v.nbytes for v in vars(model["taskres"]).values() if isinstance(v, np.ndarray)]
+    assert len(pickle.dumps(model)) - sum(arrays) < 20_000
+
+
 def test_skops_round_trip(fitted):
     """A skops file gives the same predictions; it holds the package's own types and arrays."""
     clf, X = fitted
@@ -153,8 +165,6 @@ def test_skops_round_trip(fitted):
 
 def test_another_version_warns(fitted, monkeypatch):
     """A model of another version is read with a warning that names both; the same one silently."""
-    import pickle
-
     clf, _ = fitted
     with warnings.catch_warnings():
         warnings.simplefilter("error")

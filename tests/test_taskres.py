@@ -258,6 +258,15 @@ def test_bfloat16_products_stay_near_float32_and_leave_float64_alone():
         assert (difference > 0) == (bound > 0)
 
 
+def test_every_device_learns_the_same(device):
+    """A fit on any device is the CPU's to float precision, and is NumPy afterwards."""
+    X, y, t = problem(dtype=np.float32)
+    here = TaskResClassifier(base=t, device=device, batch_size=16, random_state=0).fit(X, y)
+    cpu = TaskResClassifier(base=t, device="cpu", batch_size=16, random_state=0).fit(X, y)
+    assert type(here.coef_) is np.ndarray
+    assert_allclose(here.coef_, cpu.coef_, atol=1e-2)
+
+
 def test_base_norm_sets_the_mean_row_norm():
     """A base of lost norm is brought to the one that the user names."""
     X, y, t = problem()
