@@ -54,8 +54,9 @@ def train(
         rows z (b, d). It computes with operators alone, so that NumPy and torch both run it.
     parameters : dict of str to ndarray
         Start values of what is learned.
-    X : ndarray of shape (n_samples, d)
-        Image rows as the formula wants them. Its dtype is the dtype of all computation.
+    X : ndarray of shape (n_samples, d), or (n_samples, n_views, d)
+        Image rows as the formula wants them; of views, each epoch draws one a row. Its dtype is the
+        dtype of all computation.
     y : ndarray of shape (n_samples,)
         Class of each row, 0 to n_classes - 1.
     constants : dict of str to ndarray or float
@@ -65,8 +66,8 @@ def train(
     max_epochs : int
         Number of epochs; the parameters after the last one are the result.
     rng : numpy.random.RandomState
-        Epoch e takes the e-th ``rng.permutation(n_samples)`` as the order of its rows. With one
-        batch an epoch there is no order, and nothing is drawn.
+        An epoch draws ``rng.randint(n_views, size=n_samples)`` where there are views, and then
+        ``rng.permutation(n_samples)`` as the order of its rows where there is more than one batch.
     batch_size : int, default=256
         Rows a step. A last batch with fewer is dropped; fewer rows in all are one batch.
     sample_weight : ndarray of shape (n_samples,), optional
@@ -155,15 +156,22 @@ class _TensorBatches(IterableDataset):
 
     def __iter__(self):
         n_rows = len(self.y)
+        z = self._one_view()
         if n_rows <= self.batch_size:
-            yield self._batch(slice(None))
+            yield {"z": z, "sample_weight": self.weight}, self.y
             return
         order = torch.as_tensor(self.rng.permutation(n_rows), device=self.y.device)
         for start in range(0, n_rows - self.batch_size + 1, self.batch_size):
-            yield self._batch(order[start : start + self.batch_size])
+            rows = order[start : start + self.batch_size]
+            yield {"z": z[rows], "sample_weight": self.weight[rows]}, self.y[rows]
 
-    def _batch(self, rows):
-        return {"z": self.z[rows], "sample_weight": self.weight[rows]}, self.y[rows]
+    def _one_view(self):
+        """Image rows (n, d): all there is, or one view of each, (n, v, d), drawn anew."""
+        if self.z.ndim == 2:
+            return self.z
+        n_rows, n_views, _ = self.z.shape
+        drawn = torch.as_tensor(self.rng.randint(n_views, size=n_rows), device=self.y.device)
+        return self.z[torch.arange(n_rows, device=self.y.device), drawn]
 
 
 class _Net(NeuralNetClassifier):

@@ -47,9 +47,14 @@ def naive_taskres(
     adam = torch.optim.Adam(learned, lr=lr, weight_decay=weight_decay)
     rng = np.random.RandomState(seed)
     losses, lrs = [], []
+    views, z = (z, None) if z.ndim == 3 else (None, z)
     for epoch in range(n_epochs):
         for group in adam.param_groups:
             group["lr"] = naive_lr(epoch, n_epochs, lr)
+        if views is not None:  # one view of each image, drawn anew
+            z = torch.stack(
+                [views[i, j] for i, j in enumerate(rng.randint(views.shape[1], size=len(y)))]
+            )
         epoch_losses = []
         for rows in naive_batches(len(y), batch_size, rng):
             images = torch.nn.functional.normalize(z[rows] + a * x_image, dim=1)

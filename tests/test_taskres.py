@@ -76,6 +76,42 @@ def test_equals_the_naive_loop_with_sample_weights():
     assert_allclose(clf.residual_, naive["x"], rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("batch_size", [256, 16], ids=["full batch", "mini-batches"])
+@pytest.mark.parametrize("variant", [{}, {"residual": "both"}], ids=["text", "both"])
+def test_equals_the_naive_loop_with_views(variant, batch_size):
+    """Each epoch draws one view of each image; the clean slot 0 is not trained on."""
+    X, y, t = problem()
+    noise = np.random.default_rng(2).normal(scale=0.2, size=(len(y), 4, X.shape[1]))
+    with_views = X[:, None] + noise * [[[0], [1], [1], [1]]]
+    params = {"batch_size": batch_size, **variant}
+    clf = TaskResClassifier(base=t, max_epochs=30, random_state=5, **params).fit(with_views, y)
+    naive = naive_taskres(with_views[:, 1:], y, t, n_epochs=30, seed=5, **params)
+    assert_allclose(clf.residual_, naive["x"], rtol=0, atol=1e-10)
+    assert_allclose(clf.image_residual_, naive["x_image"], rtol=0, atol=1e-10)
+    assert clf.n_features_in_ == X.shape[1]
+    assert_array_equal(clf.predict_proba(with_views), clf.predict_proba(X))
+
+
+def test_views_go_through_cross_validation():
+    """An array with views is sliced, fitted on views and scored on clean rows."""
+    from sklearn.model_selection import cross_val_score
+
+    X, y, t = problem()
+    with_views = np.repeat(X[:, None], 3, axis=1)
+    clf = TaskResClassifier(base=t, max_epochs=20, random_state=0)
+    views, clean = (cross_val_score(clf, rows, y, cv=3) for rows in (with_views, X))
+    assert_array_equal(views, clean)  # all views are the clean image here
+
+
+def test_a_view_that_is_not_finite_is_refused():
+    """NaN in a view is found, not trained on."""
+    X, y, t = problem()
+    with_views = np.repeat(X[:, None], 2, axis=1)
+    with_views[3, 1, 0] = np.nan
+    with pytest.raises(ValueError, match="contains NaN"):
+        TaskResClassifier(base=t).fit(with_views, y)
+
+
 def test_class_weight_is_a_sample_weight():
     """class_weight and the same weights row by row learn the same residual."""
     X, y, t = problem()

@@ -22,13 +22,21 @@ _DTYPES = [np.float32, np.float64]
 _CLIP_LOGIT_SCALE = 100.0
 
 
+def _clean_and_views(X):
+    """Part X into clean rows (n, d) and views (n, v, d) or None; only an array can hold views."""
+    if getattr(X, "ndim", 2) != 3 or X.shape[1] == 0:
+        return X, None
+    return X[:, 0], X[:, 1:] if X.shape[1] > 1 else None
+
+
 class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
     """Base of the classifiers on CLIP embeddings.
 
     `fit` validates, encodes the labels and finds the class embeddings ``base_`` (n_classes, d) and
-    ``logit_scale_``; a sibling writes ``_fit(X, y, sample_weight)``, which sets ``coef_`` and
-    whatever else its method learns. Arrays with a row a class are named in ``_class_arrays``, so
-    that `select_classes` and `add_classes` know them.
+    ``logit_scale_``; a sibling writes ``_fit(X, y, sample_weight, views)``, which sets ``coef_`` and
+    what else its method learns. ``X`` (n, d) are the clean rows, ``views`` (n, v, d) augmented ones
+    or None. ``_class_arrays`` names the arrays that have a row a class, so that `select_classes`
+    and `add_classes` know them.
 
     Think twice before adding anything: what only one method needs belongs to that method.
     """
@@ -52,8 +60,9 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Raw image embeddings, as CLIPFeaturizer gives them. float32 and float64 decide the
+        X : array-like of shape (n_samples, n_features), or (n_samples, 1 + n_views, n_features)
+            Raw image embeddings, as CLIPFeaturizer gives them; with views, the clean one is slot 0,
+            and training draws one of the others an image and epoch. float32 and float64 decide the
             dtype of all computation; anything else is read into float32.
         y : array-like of shape (n_samples,)
             Labels: the names of the classes, or anything that `class_names` gives names to.
@@ -71,10 +80,14 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
             If there is one class only, a label has no name, a parameter is out of range, or the
             width of X is not that of the class embeddings.
         """
+        X, views = _clean_and_views(X)
         X, y = validate_data(self, X, y, dtype=_DTYPES)
+        if views is not None:
+            views = check_array(views, dtype=X.dtype, allow_nd=True, input_name="X")
         # Repeated, since scikit-learn takes one image a class for a regression problem and warns.
         check_classification_targets(np.repeat(y, 3))
-        X, y, weight = self._weighted_rows(X, y, sample_weight)
+        kept, weight = self._weights(X, y, sample_weight)
+        X, y, weight, views = (None if a is None else a[kept] for a in (X, y, weight, views))
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
@@ -82,18 +95,20 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
                 f"{self.classes_.tolist()[0]!r}. Add images of at least one other class."
             )
         self._set_base(X, codes, weight)
-        self._fit(X, codes, weight)
+        self._fit(X, codes, weight, views)
         return self
 
-    def _weighted_rows(self, X, y, sample_weight):
-        """Join sample and class weights, and leave out the rows of weight 0."""
-        if sample_weight is None and getattr(self, "class_weight", None) is None:
-            return X, y, None
-        weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+    def _weights(self, X, y, sample_weight):
+        """Rows to keep, those of weight 0 being left out, and sample times class weights."""
+        class_weight = getattr(self, "class_weight", None)
+        if sample_weight is None and class_weight is None:
+            return slice(None), None
+        weight = _check_sample_weight(
+            sample_weight, X, dtype=X.dtype, ensure_non_negative=True, copy=True
+        )
         kept = weight > 0
-        if not kept.all():
-            X, y, weight = X[kept], y[kept], weight[kept]
-        return X, y, weight * compute_sample_weight(getattr(self, "class_weight", None), y)
+        weight[kept] *= compute_sample_weight(class_weight, y[kept])
+        return kept, weight
 
     # class embeddings -----------------------------------------------------------------------
 
@@ -205,6 +220,7 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
 
     def _validated_logits(self, X):
         check_is_fitted(self)
+        X, _ = _clean_and_views(X)
         return self._logits(validate_data(self, X, dtype=_DTYPES, reset=False))
 
     def decision_function(self, X):

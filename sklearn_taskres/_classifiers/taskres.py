@@ -254,8 +254,9 @@ class TaskResClassifier(BaseCLIPClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _fit(self, X, y, sample_weight):
+    def _fit(self, X, y, sample_weight, views):
         self._check_combinations(X)
+        rows = X if views is None else views
         training = {
             "rng": check_random_state(self.random_state),
             "batch_size": self.batch_size,
@@ -264,8 +265,8 @@ class TaskResClassifier(BaseCLIPClassifier):
             "precision": self.precision,
             "verbose": self.verbose,
         }
-        self._tune_base(X, y, training)
-        self._learn_residual(X, y, training)
+        self._tune_base(rows, y, training)
+        self._learn_residual(rows, y, training)
 
     def _check_combinations(self, X):
         """Refuse what is legal alone and meaningless together."""
@@ -287,7 +288,7 @@ class TaskResClassifier(BaseCLIPClassifier):
                 stacklevel=5,
             )
 
-    def _tune_base(self, X, y, training):
+    def _tune_base(self, rows, y, training):
         """Replace the base by the enhanced one where it is asked for."""
         self.text_projection_, self.enhanced_history_ = None, []
         if not self.enhanced_base:
@@ -296,7 +297,7 @@ class TaskResClassifier(BaseCLIPClassifier):
         automatic = self.enhanced_penalty == "auto"
         self.text_projection_, self.enhanced_history_ = enhanced_base.tune_text_projection(
             features,
-            unit(X),
+            unit(rows),
             y,
             logit_scale=self.logit_scale_,
             penalty=1 / images_per_class(y) if automatic else self.enhanced_penalty,
@@ -306,14 +307,14 @@ class TaskResClassifier(BaseCLIPClassifier):
         )
         self._install_base(enhanced_base.class_embeddings(features, self.text_projection_))
 
-    def _learn_residual(self, X, y, training):
+    def _learn_residual(self, rows, y, training):
         from .._training import train
 
-        learned, constants = self._start(X.dtype)
+        learned, constants = self._start()
         trained = train(
             taskres_logits,
             learned,
-            X if "x_image" in learned else unit(X),
+            rows if "x_image" in learned else unit(rows),
             y,
             constants=constants,
             lr=auto_lr(len(self.classes_)) if self.lr == "auto" else self.lr,
@@ -329,14 +330,14 @@ class TaskResClassifier(BaseCLIPClassifier):
         self.n_iter_ = len(trained.history)
         self.coef_ = self._coef()
 
-    def _start(self, dtype):
+    def _start(self):
         """Arrays to learn, at their start, and the constants of the formula."""
         learned = {"x": np.zeros_like(self.base_), "x_image": np.zeros_like(self.base_[0])}
         if self.residual != "both":
             del learned["x_image" if self.residual == "text" else "x"]
         constants = {"t": self.base_, "scale": self.logit_scale_, "alpha": float(self.alpha)}
         if self.learn_alpha:
-            learned["alpha"] = np.asarray(constants.pop("alpha"), dtype=dtype)
+            learned["alpha"] = np.asarray(constants.pop("alpha"))
         return learned, constants
 
     def _n_epochs(self, y):

@@ -101,8 +101,8 @@ class ZeroShotClassifier(BaseCLIPClassifier):
         self.classes_ = np.unique(np.asarray(y))
         self._set_base(None, None, None)
         self.n_features_in_ = self.base_.shape[1]
-        self._fit(None, None, None)
+        self._fit(None, None, None, None)
         return self
 
-    def _fit(self, X, y, sample_weight):
+    def _fit(self, X, y, sample_weight, views):
         self.coef_ = scaled_classifier(self.base_, self.logit_scale_)
