@@ -7,6 +7,7 @@ from ._version import __version__
 _HOME = {
     "CLIPFeaturizer": "._clip.featurizer",
     "CLIPTextFeaturizer": "._clip.text",
+    "EmbeddingCache": "._clip.cache",
     "TaskResClassifier": "._classifiers.taskres",
     "ZeroShotClassifier": "._classifiers.zero_shot",
     "load_image_folder": ".datasets",

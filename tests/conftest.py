@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sklearn_taskres import EmbeddingCache
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 
 _VIT = {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8}
@@ -86,6 +88,12 @@ def tiny_clip(make_clip):
 def clip_writer():
     """`save_clip` and CONFIGS, for tests that vary them."""
     return save_clip, CONFIGS
+
+
+@pytest.fixture(autouse=True)
+def empty_memory_cache():
+    """Each test starts with nothing in the memory of the process."""
+    EmbeddingCache("memory").clear()
 
 
 @pytest.fixture(scope="session")

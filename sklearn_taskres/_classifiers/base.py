@@ -33,10 +33,10 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
     """Base of the classifiers on CLIP embeddings.
 
     `fit` validates, encodes the labels and finds the class embeddings ``base_`` (n_classes, d) and
-    ``logit_scale_``; a sibling writes ``_fit(X, y, sample_weight, views)``, which sets ``coef_`` and
-    what else its method learns. ``X`` (n, d) are the clean rows, ``views`` (n, v, d) augmented ones
-    or None. ``_class_arrays`` names the arrays that have a row a class, so that `select_classes`
-    and `add_classes` know them.
+    ``logit_scale_``; a sibling writes ``_fit(X, y, sample_weight, views)``, which sets ``coef_``
+    and what else its method learns. ``X`` (n, d) are the clean rows, ``views`` (n, v, d) augmented
+    ones or None. ``_class_arrays`` names the arrays that have a row a class, so that
+    `select_classes` and `add_classes` know them.
 
     Think twice before adding anything: what only one method needs belongs to that method.
     """

@@ -59,10 +59,14 @@ def load_encoder(model_name, pretrained, *, device=None, precision="auto"):
         pretrained = None
     else:
         pretrained = os.fspath(pretrained)
-    product = "bfloat16" if precision == "bfloat16" else "float32"
-    stamp = _stamp(model_name, pretrained)
+    stamp, device = _stamp(model_name, pretrained), resolve_device(device)
     with _LOADING:  # whoever comes second waits, and finds the encoder loaded
-        return _cached_encoder(model_name, pretrained, stamp, resolve_device(device), product)
+        return _cached_encoder(model_name, pretrained, stamp, device, product_of(precision))
+
+
+def product_of(precision):
+    """Return the precision of products, "float32" or "bfloat16", that a `precision` stands for."""
+    return "bfloat16" if precision == "bfloat16" else "float32"
 
 
 def _stamp(model_name, pretrained):
@@ -94,6 +98,8 @@ class Encoder:
         Precision of its matrix products; results are float32.
     embedding_size : int
         Elements of an embedding, d.
+    image_size : int or pair of int
+        Height and width of the images it takes.
     logit_scale : float
         Learned scale of cosines, 1/τ.
     preprocess : callable
@@ -107,6 +113,7 @@ class Encoder:
         model, self._token_ids = source.model()
         self.model = model.to(device)
         self.embedding_size = source.embedding_size
+        self.image_size = source.preprocessing["size"]
         self.logit_scale = float(model.logit_scale.exp())
         self.preprocess = source.preprocess()
 
@@ -116,9 +123,13 @@ class Encoder:
         return self.source.fingerprint(self.precision)
 
     def encode_images(self, pixels):
-        """Return raw embeddings, float32 (b, d), of preprocessed images, (b, 3, height, width)."""
+        """Return raw embeddings, float32 (b, d), of b preprocessed images (3, height, width)."""
+        batch = torch.stack(list(pixels))
+        if self.device.type == "cuda":
+            batch = batch.pin_memory()  # copied while the host goes on
+        batch = batch.to(self.device, non_blocking=True)
         with self._computing():
-            embeddings = self.model.encode_image(pixels.to(self.device), normalize=False)
+            embeddings = self.model.encode_image(batch, normalize=False)
         return _to_numpy(embeddings)
 
     def encode_texts(self, prompts):

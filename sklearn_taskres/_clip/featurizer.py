@@ -3,13 +3,16 @@
 from numbers import Integral
 from os import PathLike
 
-import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._set_output import _get_output_config
 
 from .._formulas import unit
 from .._persistence import VersionStamp
-from .images import UnreadableImagesError, describe_image, list_images, read_image
+from .cache import EmbeddingCache, as_cache
+from .embedding import View, embed_images
+from .images import list_images
+from .views import AUGMENTATIONS
 
 
 class CLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VersionStamp):
@@ -35,14 +38,34 @@ class CLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VersionS
     normalize : bool, default=False
         Whether rows are scaled to unit norm. Switch it on for uses outside this package, such as
         nearest neighbours or clustering.
+    n_views : int, default=0
+        Augmented views an image that `fit_transform` adds to the clean one. Classifiers that train
+        then see another crop of an image in each epoch, as the papers train; 10 is usual. Costs as
+        many encodings of the training images, once: views are cached like images.
+    augment : {"taskres", "taskres-no-flip", "tip", "tip-no-flip"} or callable, default="taskres"
+        How views are made: random crops of 8 to 100 % of the area (of 50 to 100 % for "tip"),
+        resized, and flipped half of the time. Take one without flip where a mirrored image is
+        another class, as with digits and signs. A callable takes a PIL image and a NumPy generator
+        and returns a PIL image of mode RGB; its views can't be cached.
     batch_size : int, default=64
         Images encoded at once. Raise it on a GPU, lower it when memory runs out; results do not
         depend on it.
+    num_workers : int or None, default=None
+        Threads that decode images while others are encoded. None is one a core, at most 8; 0
+        decodes in the calling thread.
     device : None, str or torch.device, default=None
         Where the model computes. None takes CUDA where there is one, else MPS, else the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of the matrix products. "auto" is float32. Try "bfloat16" where it is faster;
         embeddings then move by about a percent.
+    cache : "memory", str, path-like, EmbeddingCache or None, default="memory"
+        Where embeddings are kept, so that no search and no second call encodes an image twice:
+        the memory of this process, a folder that other processes and runs share, or nowhere. Name a
+        folder with ``n_jobs`` or when another run will see the same images.
+    random_state : int or None, default=None
+        Seed of the views, which depend on it and on the image alone; None is 0.
+    verbose : int, default=0
+        1 shows a progress bar while images are encoded.
 
     See Also
     --------
@@ -52,11 +75,14 @@ class CLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VersionS
     -----
     Transparent images are laid on white, 16-bit grey is scaled to 8 bits, EXIF orientation is
     applied, and all of this happens before resizing. Of an animation the first frame is taken.
-    Images are not augmented.
 
-    The model is loaded on the first call and kept for the process, never on the estimator, which
-    is pickled and cloned without weights. ViT-B/32 embeds some 15 images a second on one CPU core,
-    and every call embeds again.
+    With ``n_views=v``, `fit_transform` and `transform` give different shapes, as TargetEncoder's
+    give different values: (n, 1 + v, d) to train on, slot 0 being the clean image, and (n, d) to
+    predict from. The classifiers of this package take both.
+
+    The model is loaded when an image has to be encoded, and kept for the process, never on the
+    estimator, which is pickled and cloned without weights. Images that occur twice are encoded
+    once.
 
     open_clip downloads weights on their first use. Where there is no network that takes a minute to
     fail, and no time with the environment variable HF_HUB_OFFLINE=1.
@@ -80,9 +106,15 @@ class CLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VersionS
         "model_name": [str],
         "pretrained": [str, PathLike, None],
         "normalize": ["boolean"],
+        "n_views": [Interval(Integral, 0, None, closed="left")],
+        "augment": [StrOptions(set(AUGMENTATIONS)), callable],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "num_workers": [None, Interval(Integral, 0, None, closed="left")],
         "device": "no_validation",  # torch knows its devices, and is not imported for them
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "cache": [None, str, PathLike, EmbeddingCache],
+        "random_state": [None, Interval(Integral, 0, None, closed="left")],
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -91,16 +123,28 @@ class CLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VersionS
         pretrained="openai",
         *,
         normalize=False,
+        n_views=0,
+        augment="taskres",
         batch_size=64,
+        num_workers=None,
         device=None,
         precision="auto",
+        cache="memory",
+        random_state=None,
+        verbose=0,
     ):
         self.model_name = model_name
         self.pretrained = pretrained
         self.normalize = normalize
+        self.n_views = n_views
+        self.augment = augment
         self.batch_size = batch_size
+        self.num_workers = num_workers
         self.device = device
         self.precision = precision
+        self.cache = cache
+        self.random_state = random_state
+        self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X=None, y=None):
@@ -119,6 +163,38 @@ class CLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VersionS
             The featurizer itself.
         """
         return self
+
+    def fit_transform(self, X, y=None):
+        """Embed training images, with `n_views` augmented views each.
+
+        Parameters
+        ----------
+        X : sequence of images
+            As in `transform`.
+        y : None or array-like
+            Ignored.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, d), or (n_samples, 1 + n_views, d) with views, float32
+            Image embeddings; with views, slot 0 is the clean image's.
+
+        Raises
+        ------
+        ValueError
+            As in `transform`; or if `set_output` asks for a data frame, which can't hold views.
+        """
+        self.fit(X, y)
+        if self.n_views == 0:
+            return self.transform(X)
+        if _get_output_config("transform", self)["dense"] != "default":
+            raise ValueError(
+                f"n_views={self.n_views} gives an array of three axes, which no data frame holds. "
+                f"Use set_output(transform='default'), or n_views=0."
+            )
+        numbers = range(1, self.n_views + 1)
+        views = [View(number, self.augment, self.random_state) for number in numbers]
+        return self._embed(X, [View(0), *views])
 
     def transform(self, X):
         """Embed images.
@@ -145,19 +221,30 @@ class CLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VersionS
         OSError
             If weights would have to be downloaded and cannot be (`ModelUnavailableError`).
         """
-        self._validate_params()
-        from .encoder import load_encoder
+        return self._embed(X, [View(0)])[:, 0]
 
-        images = list_images(X)
-        encoder = load_encoder(
-            self.model_name, self.pretrained, device=self.device, precision=self.precision
+    def _embed(self, X, views):
+        """Embeddings of the views of images, (n_samples, n_views, d)."""
+        self._validate_params()
+        from .._device import resolve_device
+        from .encoder import load_encoder, product_of
+        from .pretrained import find_model
+
+        resolve_device(self.device)  # a wrong one is refused, also where the cache has everything
+        source = find_model(self.model_name, self.pretrained)
+        embeddings = embed_images(
+            list_images(X),
+            views,
+            source,
+            source.fingerprint(product_of(self.precision)),
+            lambda: load_encoder(
+                self.model_name, self.pretrained, device=self.device, precision=self.precision
+            ),
+            as_cache(self.cache),
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            verbose=self.verbose,
         )
-        failures: list[tuple[int, str, str]] = []
-        embeddings = np.empty((len(images), encoder.embedding_size), dtype=np.float32)
-        for indices, pixels in _pixels(images, encoder.preprocess, self.batch_size, failures):
-            embeddings[indices] = encoder.encode_images(pixels)
-        if failures:
-            raise UnreadableImagesError(failures)
         return unit(embeddings) if self.normalize else embeddings
 
     @property
@@ -174,18 +261,3 @@ class CLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VersionS
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
         return tags
-
-
-def _pixels(images, preprocess, batch_size, failures):
-    """Yield indices and pixels (b, 3, H, W) of each batch; add unreadable images to `failures`."""
-    import torch
-
-    for start in range(0, len(images), batch_size):
-        readable = {}
-        for index in range(start, min(start + batch_size, len(images))):
-            try:
-                readable[index] = preprocess(read_image(images[index]))
-            except ValueError as error:
-                failures.append((index, describe_image(images[index]), str(error)))
-        if readable:
-            yield list(readable), torch.stack(list(readable.values()))

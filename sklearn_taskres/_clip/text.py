@@ -9,6 +9,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._persistence import VersionStamp
+from .cache import EmbeddingCache, as_cache, embedding_keys, text_digest
 from .prompts import TEMPLATES
 
 
@@ -61,6 +62,8 @@ class CLIPTextFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Vers
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of the matrix products. "auto" is float32. Try "bfloat16" where it is faster;
         embeddings then move by about a percent.
+    cache : "memory", str, path-like, EmbeddingCache or None, default="memory"
+        Where embeddings of prompts are kept, as in `CLIPFeaturizer`.
 
     See Also
     --------
@@ -96,6 +99,7 @@ class CLIPTextFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Vers
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": "no_validation",  # torch knows its devices, and is not imported for them
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "cache": [None, str, PathLike, EmbeddingCache],
     }
 
     def __init__(
@@ -108,6 +112,7 @@ class CLIPTextFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Vers
         batch_size=256,
         device=None,
         precision="auto",
+        cache="memory",
     ):
         self.model_name = model_name
         self.pretrained = pretrained
@@ -116,6 +121,7 @@ class CLIPTextFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Vers
         self.batch_size = batch_size
         self.device = device
         self.precision = precision
+        self.cache = cache
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X=None, y=None):
@@ -157,8 +163,8 @@ class CLIPTextFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Vers
         OSError
             If weights would have to be downloaded and cannot be (`ModelUnavailableError`).
         """
-        encoder = self._encoder()
-        return self._mean_over_templates(X, encoder.encode_texts)
+        self._validate_params()
+        return self._mean_over_templates(X, "encode_texts", self._n_features_out)
 
     def class_features(self, class_names):
         """Return class embeddings taken apart at CLIP's text projection.
@@ -180,38 +186,55 @@ class CLIPTextFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Vers
         ValueError
             As in `transform`, or if the model has no linear text projection.
         """
-        encoder = self._encoder()
-        projection, bias = encoder.text_projection()
-        hidden = self._mean_over_templates(class_names, encoder.text_features)
+        self._validate_params()
+        projection, bias = self._encoder().text_projection()
+        hidden = self._mean_over_templates(class_names, "text_features", len(projection))
         return ClassFeatures(hidden, projection, bias)
 
     def logit_scale(self):
         """Return the scale of cosines that the CLIP learned, 1/τ, about 100 for OpenAI's."""
-        return self._encoder().logit_scale
+        self._validate_params()
+        return float(self._cached([""], "logit_scale", 1)[0, 0])
 
     def _encoder(self):
-        self._validate_params()
         from .encoder import load_encoder
 
         return load_encoder(
             self.model_name, self.pretrained, device=self.device, precision=self.precision
         )
 
-    def _mean_over_templates(self, class_names, encode):
-        """Mean over templates of what `encode` gives for each prompt, (n_classes, width)."""
+    def _mean_over_templates(self, class_names, output, width):
+        """Mean over templates of an output of the encoder for each prompt, (n_classes, width)."""
         names = _checked_names(class_names)
         if self.replace_underscores:
             names = [name.replace("_", " ") for name in names]
         templates = self._templates()
         prompts = [template.replace("{}", name) for name in names for template in templates]
-        rows = np.concatenate(
-            [
-                encode(prompts[start : start + self.batch_size])
-                for start in range(0, len(prompts), self.batch_size)
-            ]
-        )
-        by_class = rows.reshape(len(names), len(templates), -1)  # (K·T, width) → (K, T, width)
-        return by_class.mean(axis=1)
+        rows = self._cached(prompts, output, width)
+        return rows.reshape(len(names), len(templates), width).mean(axis=1)
+
+    def _cached(self, texts, output, width):
+        """Rows (n_texts, width) of what the encoder's `output` is for texts, kept in the cache."""
+        from .._device import resolve_device
+        from .encoder import product_of
+        from .pretrained import find_model
+
+        resolve_device(self.device)  # a wrong one is refused, also where the cache has everything
+        cache = as_cache(self.cache)
+        source = find_model(self.model_name, self.pretrained)
+        fingerprint = source.fingerprint(product_of(self.precision))
+        keys = embedding_keys(map(text_digest, texts), fingerprint, output)
+        rows, found = cache.get(keys, width)
+        missing = np.flatnonzero(~found)
+        for start in range(0, len(missing), self.batch_size):
+            some = missing[start : start + self.batch_size]
+            rows[some] = self._computed(output, [texts[i] for i in some])
+        cache.put([keys[i] for i in missing], rows[missing])
+        return rows
+
+    def _computed(self, output, texts):
+        encoder = self._encoder()
+        return encoder.logit_scale if output == "logit_scale" else getattr(encoder, output)(texts)
 
     def _templates(self):
         """Return the templates, a list with at least one."""

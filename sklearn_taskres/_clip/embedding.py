@@ -1,0 +1,183 @@
+"""Images to embeddings: looked up in the cache, decoded ahead in threads, encoded and kept."""
+
+import collections
+import contextlib
+import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .cache import content_digest, embedding_keys
+from .images import UnreadableImagesError, describe_image, read_image
+from .views import augment_image, view_generator
+
+
+class View(NamedTuple):
+    """What is encoded of an image: number 0 is the image as it is, others are augmented."""
+
+    number: int
+    augment: Any = None
+    random_state: int | None = None
+
+    @property
+    def key(self):
+        """What tells this view's embedding from others', or None where nothing can: a callable."""
+        if self.number == 0:
+            return 0
+        seed = self.random_state or 0
+        return None if callable(self.augment) else (self.augment, self.number, seed)
+
+    def of(self, image, digest, size):
+        """Return this view of a PIL image, drawn from the image's digest alone."""
+        if self.number == 0:
+            return image
+        rng = view_generator(digest, self.number, self.random_state)
+        return augment_image(image, self.augment, rng, size)
+
+
+def embed_images(images, views, source, fingerprint, load_encoder, cache, **work):
+    """Embed views of images, encoding each distinct one that is not in the cache once.
+
+    Parameters
+    ----------
+    images : sequence of length n
+        What `read_image` takes.
+    views : list of View
+        Slots of the result.
+    source : ModelSource
+        The model; it is not loaded for images that are all in the cache.
+    fingerprint : str
+        Of the encoder.
+    load_encoder : callable
+        Returns the encoder.
+    cache : EmbeddingCache
+        Where embeddings are looked up and kept, also when reading others fails or is interrupted.
+    **work
+        `batch_size`, `num_workers` and `verbose` as in CLIPFeaturizer.
+
+    Returns
+    -------
+    ndarray of shape (n, n_views, d), float32
+
+    Raises
+    ------
+    UnreadableImagesError
+        If images can't be read; all the others are encoded first.
+    """
+    digests = cache.digests(images)
+    keys = [_keys(digests, fingerprint, view) for view in views]
+    rows, found = cache.get(list(itertools.chain(*keys)), source.embedding_size)
+    rows = rows.reshape(len(views), len(images), -1)
+    missing = ~found.reshape(len(views), len(images))
+    if missing.any():
+        jobs = _jobs(digests, missing)
+        with cache.collect_puts() as put:
+            failures = _encode(
+                images, views, digests, jobs, load_encoder(), rows, keys, put, **work
+            )
+        if failures:
+            raise UnreadableImagesError(sorted(failures))
+    return rows.transpose(1, 0, 2)
+
+
+def _keys(digests, fingerprint, view):
+    if view.key is None:
+        return [None] * len(digests)
+    return embedding_keys(digests, fingerprint, view.key)
+
+
+class _Job(NamedTuple):
+    """A distinct image to decode: the places in `images` that hold it, and the missing slots."""
+
+    places: list[int]
+    slots: list[int]
+
+
+def _jobs(digests, missing):
+    """List what is to be decoded; images of one content are one job, unreadable ones their own."""
+    jobs: dict = {}
+    for place in np.flatnonzero(missing.any(axis=0)).tolist():
+        content = place if digests[place] is None else digests[place]
+        if content in jobs:
+            jobs[content].places.append(place)
+        else:
+            jobs[content] = _Job([place], np.flatnonzero(missing[:, place]).tolist())
+    return list(jobs.values())
+
+
+def _encode(images, views, digests, jobs, encoder, rows, keys, put, *, batch_size, **work):
+    """Encode jobs into `rows` (n_views, n, d) in full batches; return the failures."""
+    failures: list = []
+
+    def decode(job):
+        return _decode(images[job.places[0]], digests[job.places[0]], job.slots, views, encoder)
+
+    waiting = []
+    for job, result in _ahead(decode, jobs, 2 * batch_size, **work):
+        if isinstance(result, ValueError):
+            failures += [(i, describe_image(images[i]), str(result)) for i in job.places]
+            continue
+        pixels, is_same = result
+        waiting += [(job, slot, p, is_same) for slot, p in zip(job.slots, pixels, strict=True)]
+        while len(waiting) >= batch_size:
+            _encode_batch(waiting[:batch_size], encoder, rows, keys, put)
+            del waiting[:batch_size]
+    if waiting:
+        _encode_batch(waiting, encoder, rows, keys, put)
+    return failures
+
+
+def _encode_batch(batch, encoder, rows, keys, put):
+    embeddings = encoder.encode_images([pixels for _, _, pixels, _ in batch])
+    for (job, slot, _, _), embedding in zip(batch, embeddings, strict=True):
+        rows[slot, job.places] = embedding
+    put([keys[s][job.places[0]] if is_same else None for job, s, _, is_same in batch], embeddings)
+
+
+def _decode(image, digest, slots, views, encoder):
+    """Return the pixels of each slot, and whether the image is still what was digested."""
+    try:
+        upright = read_image(image)
+        is_same = not isinstance(image, str | os.PathLike) or content_digest(image) == digest
+        size = encoder.image_size
+        seen = [views[slot].of(upright, digest or b"", size) for slot in slots]
+        return [encoder.preprocess(view) for view in seen], is_same
+    except ValueError as error:
+        return error
+    except OSError as error:  # it vanished between decoding and the second look
+        return ValueError(error.strerror or str(error))
+
+
+def _ahead(function, items, n_ahead, num_workers, verbose):
+    """Yield (item, function(item)) in order, computed in threads up to `n_ahead` items before."""
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(_progress(len(items), verbose))
+        n_threads = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
+        if n_threads == 0:
+            results = ((item, function(item)) for item in items)
+        else:
+            pool = ThreadPoolExecutor(n_threads, thread_name_prefix="clip-decode")
+            stack.callback(pool.shutdown, cancel_futures=True)
+            results = _in_threads(pool, function, items, n_ahead)
+        for item, result in results:
+            yield item, result
+            progress.update()
+
+
+def _in_threads(pool, function, items, n_ahead):
+    running: collections.deque = collections.deque()
+    for item in items:
+        running.append((item, pool.submit(function, item)))
+        if len(running) > n_ahead:
+            done, future = running.popleft()
+            yield done, future.result()
+    for done, future in running:
+        yield done, future.result()
+
+
+def _progress(n_items, verbose):
+    from tqdm import tqdm
+
+    return tqdm(total=n_items, desc="encoding images", unit="img", disable=not verbose)

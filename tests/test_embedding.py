@@ -1,0 +1,265 @@
+"""What is encoded, and how often: cache, duplicates, views and threads of the featurizers."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+
+from sklearn_taskres import (
+    CLIPFeaturizer,
+    CLIPTextFeaturizer,
+    EmbeddingCache,
+    TaskResClassifier,
+    make_taskres_pipeline,
+)
+from sklearn_taskres._clip.encoder import Encoder
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """Counts of what reached the encoder, as lists of batch sizes: the tripwire."""
+    counts = {"images": [], "texts": [], "loads": 0}
+    encode_images, encode_texts, load = (
+        Encoder.encode_images,
+        Encoder.encode_texts,
+        Encoder.__init__,
+    )
+
+    def images(self, pixels):
+        counts["images"].append(len(pixels))
+        return encode_images(self, pixels)
+
+    def texts(self, prompts):
+        counts["texts"].append(len(prompts))
+        return encode_texts(self, prompts)
+
+    def init(self, *args):
+        counts["loads"] += 1
+        load(self, *args)
+
+    monkeypatch.setattr(Encoder, "encode_images", images)
+    monkeypatch.setattr(Encoder, "encode_texts", texts)
+    monkeypatch.setattr(Encoder, "__init__", init)
+    return counts
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """Twelve different pictures in a folder, and labels of two classes."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(12):
+        pixels = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i:02}.png")
+    return sorted(folder.iterdir()), np.array(["ant", "bee"] * 6)
+
+
+def test_a_search_encodes_each_image_once(tiny_clip, paths, encoded):
+    """GridSearchCV over 6 alphas and 3 folds, refit included, encodes 12 images and 2 prompts."""
+    files, y = paths
+    model = make_taskres_pipeline(tiny_clip, None, base_norm=10, max_epochs=2)
+    grid = {"taskres__alpha": [0, 0.1, 0.25, 0.5, 1, 2]}
+    search = GridSearchCV(model, grid, cv=3)
+    with pytest.warns(UserWarning, match="Zero-shot"):  # a random CLIP is at chance
+        search.fit(np.array(files, dtype=object), y)
+    assert sum(encoded["images"]) == 12
+    assert sum(encoded["texts"]) == 2
+
+
+def test_a_warm_folder_loads_no_model(tiny_clip, paths, encoded, tmp_path):
+    """A second pass over a cache folder builds no encoder, also after the images were moved."""
+    files, _ = paths
+    cache = tmp_path / "cache"
+    first = CLIPFeaturizer(tiny_clip, cache=cache).transform(files)
+    text = CLIPTextFeaturizer(tiny_clip, cache=cache)
+    prompts, scale = text.transform(["ant", "bee"]), text.logit_scale()
+    moved = files[0].parent.rename(tmp_path / "moved")
+    encoded.update(images=[], texts=[], loads=0)
+    from sklearn_taskres._clip.encoder import _cached_encoder
+
+    _cached_encoder.cache_clear()
+    again = CLIPFeaturizer(tiny_clip, cache=str(cache)).transform(sorted(moved.iterdir()))
+    assert_array_equal(again, first)
+    assert_array_equal(text.transform(["ant", "bee"]), prompts)
+    assert text.logit_scale() == scale
+    assert encoded == {"images": [], "texts": [], "loads": 0}
+
+
+def test_duplicates_in_one_call_are_encoded_once(tiny_clip, paths, encoded):
+    """The same content twice, as path and as bytes, is one encoding, with or without a cache."""
+    files, _ = paths
+    X = [files[0], files[0].read_bytes(), files[1], files[0]]
+    rows = CLIPFeaturizer(tiny_clip, cache=None).transform(X)
+    assert sum(encoded["images"]) == 2
+    assert_array_equal(rows[[1, 3]], rows[[0, 0]])
+
+
+def test_batches_are_filled_whatever_the_order(tiny_clip, paths, encoded):
+    """Cached images between new ones leave no holes in the batches."""
+    files, _ = paths
+    clip = CLIPFeaturizer(tiny_clip, batch_size=4)
+    clip.transform(files[::3])
+    encoded["images"].clear()
+    clip.transform(files)
+    assert encoded["images"] == [4, 4]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 3])
+def test_threads_do_not_change_embeddings(tiny_clip, paths, num_workers):
+    """Any number of decoding threads gives the same rows in the same order."""
+    files, _ = paths
+    expected = CLIPFeaturizer(tiny_clip, num_workers=None, cache=None).transform(files)
+    clip = CLIPFeaturizer(tiny_clip, num_workers=num_workers, batch_size=5, cache=None)
+    assert_allclose(clip.transform(files), expected, atol=1e-5)
+
+
+def test_what_was_encoded_survives_an_error(tiny_clip, paths, encoded):
+    """After dropping the bad image a second call encodes nothing."""
+    files, _ = paths
+    clip = CLIPFeaturizer(tiny_clip)
+    with pytest.raises(ValueError, match="Can't read 1 of the images"):
+        clip.transform([*files, b"junk"])
+    encoded["images"].clear()
+    clip.transform(files)
+    assert encoded["images"] == []
+
+
+def test_an_interrupt_keeps_what_was_encoded(tiny_clip, paths, encoded, monkeypatch):
+    """Ctrl-C in the third batch: the first two are in the cache."""
+    files, _ = paths
+    count = Encoder.encode_images
+
+    def interrupted(self, pixels):
+        if len(encoded["images"]) == 2:
+            raise KeyboardInterrupt
+        return count(self, pixels)
+
+    monkeypatch.setattr(Encoder, "encode_images", interrupted)
+    clip = CLIPFeaturizer(tiny_clip, batch_size=4)
+    with pytest.raises(KeyboardInterrupt):
+        clip.transform(files)
+    monkeypatch.setattr(Encoder, "encode_images", count)
+    encoded["images"].clear()
+    clip.transform(files)
+    assert encoded["images"] == [4]
+
+
+def test_views_have_their_own_axis_on_training_images_only(tiny_clip, paths):
+    """fit_transform gives (n, 1 + v, d) with the clean image in slot 0, transform (n, d)."""
+    files, _ = paths
+    clip = CLIPFeaturizer(tiny_clip, n_views=3)
+    views, clean = clip.fit_transform(files), clip.transform(files)
+    assert views.shape == (12, 4, 16)
+    assert clean.shape == (12, 16)
+    assert_array_equal(views[:, 0], clean)
+    for slot in range(1, 4):
+        assert np.abs(views[:, slot] - clean).max(axis=1).min() > 1e-3
+
+
+def test_views_depend_on_image_and_seed_alone(tiny_clip, paths):
+    """Order, place and company do not matter; random_state and the image's content do."""
+    files, _ = paths
+    clip = CLIPFeaturizer(tiny_clip, n_views=2, cache=None)
+    views = clip.fit_transform(files)
+    assert_allclose(clip.fit_transform(files[::-1])[::-1], views, atol=1e-5)
+    assert_allclose(clip.fit_transform([files[3].read_bytes()])[0], views[3], atol=1e-5)
+    assert_array_equal(clone(clip).set_params(random_state=0).fit_transform(files), views)
+    other = clone(clip).set_params(random_state=1).fit_transform(files)
+    assert_array_equal(other[:, 0], views[:, 0])
+    assert np.abs(other[:, 1:] - views[:, 1:]).max(axis=(1, 2)).min() > 1e-3
+
+
+def test_views_are_cached(tiny_clip, paths, encoded):
+    """A second fit encodes nothing, and more views encode only the new ones."""
+    files, _ = paths
+    clip = CLIPFeaturizer(tiny_clip, n_views=2)
+    clip.fit_transform(files)
+    clip.fit_transform(files)
+    assert sum(encoded["images"]) == 36
+    clone(clip).set_params(n_views=3).fit_transform(files)
+    assert sum(encoded["images"]) == 48
+
+
+@pytest.mark.parametrize("augment", ["taskres", "taskres-no-flip", "tip", "tip-no-flip"])
+def test_crops_keep_their_share_of_the_image(augment):
+    """A crop covers the documented share of the area, and only some modes mirror."""
+    from sklearn_taskres._clip.views import augment_image
+
+    ramp = np.tile(np.linspace(0, 255, 200).astype(np.uint8), (150, 1))
+    image = Image.fromarray(ramp).convert("RGB")
+    rng = np.random.default_rng(0)
+    views = [np.asarray(augment_image(image, augment, rng, 32), dtype=float) for _ in range(200)]
+    slopes = np.array([v[:, -1, 0].mean() - v[:, 0, 0].mean() for v in views])
+    widths = np.abs(slopes) / 255
+    assert all(view.shape == (32, 32, 3) for view in views)
+    assert (slopes.min() < 0) == ("no-flip" not in augment)
+    assert widths.min() > (0.14 if augment.startswith("taskres") else 0.45)
+    assert widths.max() > 0.95
+
+
+def test_a_callable_augments_but_is_not_cached(tiny_clip, paths, encoded):
+    """A function is the user's: called with image and generator, encoded anew in each fit."""
+    files, _ = paths
+    clip = CLIPFeaturizer(
+        tiny_clip, n_views=1, augment=lambda image, rng: image.rotate(rng.uniform(0, 90))
+    )
+    first = clip.fit_transform(files)
+    encoded["images"].clear()
+    assert_allclose(clip.fit_transform(files), first, atol=1e-5)
+    assert sum(encoded["images"]) == 12
+
+
+def test_views_and_data_frames_do_not_mix(tiny_clip, paths):
+    """set_output with views is refused in one sentence, before anything is encoded."""
+    files, _ = paths
+    clip = CLIPFeaturizer(tiny_clip, n_views=1).set_output(transform="pandas")
+    with pytest.raises(ValueError, match="n_views=1 gives an array of three axes"):
+        clip.fit_transform(files)
+
+
+def test_views_train_and_predict_in_a_pipeline(tiny_clip, paths):
+    """The pipeline fits on views and predicts from clean images."""
+    files, y = paths
+    model = make_taskres_pipeline(tiny_clip, None, base_norm=10, max_epochs=3)
+    model.set_params(clip__n_views=2)
+    with pytest.warns(UserWarning, match="Zero-shot"):
+        model.fit(files, y)
+    X = CLIPFeaturizer(tiny_clip).transform(files)
+    assert_array_equal(model.predict(files), model["taskres"].predict(X))
+
+
+def test_another_model_or_weights_never_share_embeddings(clip_writer, tmp_path, paths):
+    """Replacing the weights under the same name gives new embeddings, not the kept ones."""
+    files, _ = paths
+    save_clip, configs = clip_writer
+    name = save_clip(tmp_path / "model", configs["vit"], seed=0)
+    clip = CLIPFeaturizer(name, cache=tmp_path / "cache")
+    before = clip.transform(files)
+    save_clip(tmp_path / "model", configs["vit"], seed=1)
+    after = clip.transform(files)
+    assert np.abs(before - after).max() > 1e-3
+    assert EmbeddingCache(tmp_path / "cache").entries == 24
+
+
+def test_progress_is_shown_on_request(tiny_clip, paths, capsys):
+    """verbose=1 shows a bar on stderr, verbose=0 nothing."""
+    files, _ = paths
+    CLIPFeaturizer(tiny_clip, cache=None).transform(files)
+    assert capsys.readouterr().err == ""
+    CLIPFeaturizer(tiny_clip, cache=None, verbose=1).transform(files)
+    assert "encoding images" in capsys.readouterr().err
+
+
+def test_taskres_learns_from_views_of_digits():
+    """Views go all the way with the bundled model: crops without flip, one drawn an epoch."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    clip = CLIPFeaturizer("glyph-clip", n_views=3, augment="tip-no-flip")
+    X = clip.fit_transform(digits.images[:40] / 16)
+    text = CLIPTextFeaturizer("glyph-clip")
+    clf = TaskResClassifier(text, class_names=list("0123456789"), max_epochs=20, random_state=0)
+    assert clf.fit(X, digits.target[:40]).score(X, digits.target[:40]) > 0.9
