@@ -51,7 +51,10 @@ def _available(kind):
         return torch.cuda.is_available()
     if kind == "mps":
         return torch.backends.mps.is_available()
-    return True
+    if kind == "cpu":
+        return True
+    accelerator = torch.accelerator.current_accelerator()
+    return accelerator is not None and accelerator.type == kind
 
 
 def product_precision(device, precision):

@@ -5,6 +5,7 @@ arrays that stay; it gets back the learned arrays and a history. The network liv
 """
 
 import contextlib
+import dis
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,6 +99,7 @@ def train(
     module = _FormulaModule(formula, penalty, parameters, constants, X.dtype)
     net = _Net(
         module,
+        criterion=torch.nn.CrossEntropyLoss,  # tells skorch that the formula gives logits
         lr=lr,
         max_epochs=max_epochs,
         optimizer=getattr(torch.optim, optimizer),
@@ -189,7 +191,7 @@ class _Net(NeuralNetClassifier):
         try:
             super().notify(method_name, **kwargs)
         except KeyboardInterrupt as stop:
-            if method_name == "on_epoch_end":
+            if method_name == "on_epoch_end" and _is_raised_by_code(stop):
                 raise _StopTraining from stop
             raise
 
@@ -218,6 +220,15 @@ class _Net(NeuralNetClassifier):
 
 class _StopTraining(Exception):  # noqa: N818 (not an error: a callback's way to say "enough")
     """A callback ended training."""
+
+
+def _is_raised_by_code(error):
+    """Whether a `raise` statement made the error, as a callback's does, and not a signal."""
+    traceback = error.__traceback__
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    code = traceback.tb_frame.f_code.co_code
+    return dis.opname[code[traceback.tb_lasti]] == "RAISE_VARARGS"
 
 
 def _callbacks(user_callbacks, lr, max_epochs, verbose):

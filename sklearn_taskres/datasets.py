@@ -17,8 +17,8 @@ def load_image_folder(folder):
     Parameters
     ----------
     folder : str or path-like
-        ``folder/<class name>/…/<image>``. Files that do not end like images and hidden files are
-        passed over; folders below a class folder belong to the class.
+        ``folder/<class name>/…/<image>``. Files that do not end like images, and hidden files and
+        folders, are passed over; folders below a class folder belong to the class.
 
     Returns
     -------
@@ -67,7 +67,9 @@ def _images_below(folder):
     return sorted(
         str(path)
         for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
 
 

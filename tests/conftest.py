@@ -90,6 +90,14 @@ def clip_writer():
     return save_clip, CONFIGS
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Tensors here are tiny: threads that wait for each other would take most of the time."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def empty_memory_cache():
     """Each test starts with nothing in the memory of the process."""

@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+import sklearn
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -164,6 +165,27 @@ def test_meta_estimators(clf, wrap, blobs):
     model = wrap(clone(clf)).fit(X, y)
     assert model.score(X, y) > 0.7
     assert set(model.predict(X)) <= {"cat", "dog", "emu"}
+
+
+@pytest.mark.parametrize("wrap", META_ESTIMATORS.values(), ids=META_ESTIMATORS.keys())
+def test_meta_estimators_keep_rows_and_names_together(wrap, blobs):
+    """With an array base and a sequence of names, encoded labels find their own rows."""
+    X, y = blobs
+    base = np.stack([X[y == label].mean(axis=0) for label in ("cat", "dog", "emu")])
+    clf = TaskResClassifier(base, class_names=["cat", "dog", "emu"], max_epochs=8)
+    assert wrap(clf).fit(X, y).score(X, y) > 0.7
+
+
+def test_bases_are_searched_and_weights_are_routed(blobs):
+    """GridSearchCV takes bases as candidates, and passes sample weights on where they are asked."""
+    X, y = blobs
+    good = np.stack([X[y == label].mean(axis=0) for label in ("cat", "dog", "emu")])
+    with sklearn.config_context(enable_metadata_routing=True):
+        clf = TaskResClassifier(max_epochs=2, logit_scale=1).set_fit_request(sample_weight=True)
+        clf.set_score_request(sample_weight=True)
+        search = GridSearchCV(clf, {"base": ["class_means", good]}, cv=3)
+        search.fit(X, y, sample_weight=np.linspace(0.5, 2, len(y)))
+    assert search.cv_results_["mean_test_score"].min() > 0.7
 
 
 @pytest.mark.parametrize("clf", TABLE)

@@ -48,6 +48,9 @@ def folder(tmp_path):
     (tmp_path / "zebra" / "notes.txt").write_text("no image")
     (tmp_path / "zebra" / ".hidden.png").write_text("no image")
     (tmp_path / ".cache").mkdir()
+    (tmp_path / "zebra" / ".thumbs").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "zebra" / ".thumbs" / "a.jpg")
+    (tmp_path / "zebra" / "album.jpg").mkdir()
     return tmp_path
 
 

@@ -2,15 +2,16 @@
 
 import numpy as np
 import pytest
-from measure_dtd import DTD
+from measure_dtd import DTD, N_DRAWS, SHOTS
 
 
-@pytest.mark.parametrize("n_shots", [1, 16])
+@pytest.mark.parametrize("n_shots", SHOTS)
 def test_accuracy_is_the_naive_loops(test_data, n_shots):
     """Mean test accuracies over the same draws lie within 0.1 points."""
     dtd = DTD(test_data)
     ours, naive = (
-        np.mean([run(n_shots, seed) for seed in range(3)]) for run in (dtd.estimator, dtd.naive)
+        np.mean([run(n_shots, seed) for seed in range(N_DRAWS)])
+        for run in (dtd.estimator, dtd.naive)
     )
     assert abs(ours - naive) < 0.1
     assert ours > dtd.zero_shot() + 4

@@ -88,6 +88,22 @@ def test_a_warm_folder_loads_no_model(tiny_clip, paths, encoded, tmp_path):
     assert encoded == {"images": [], "texts": [], "loads": 0}
 
 
+def test_a_prompt_that_loses_something_warns_each_time(tmp_path):
+    """A name that the bundled model can't read draws its warning from a warm cache as well."""
+    text = CLIPTextFeaturizer("glyph-clip", cache=tmp_path)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="never saw"):
+            text.transform(["zebra"])
+    assert EmbeddingCache(tmp_path).entries == 0
+
+
+@pytest.mark.parametrize("wing", [CLIPFeaturizer, CLIPTextFeaturizer])
+def test_displaying_an_estimator_looks_up_no_model(wing):
+    """dir() and the HTML repr work for a model that does not exist."""
+    assert "nope" in wing("nope")._repr_html_()
+    assert "transform" in dir(wing("nope"))
+
+
 def test_duplicates_in_one_call_are_encoded_once(tiny_clip, paths, encoded):
     """The same content twice, as path and as bytes, is one encoding, with or without a cache."""
     files, _ = paths

@@ -18,7 +18,7 @@ from sklearn_taskres import TaskResClassifier, make_taskres_pipeline
 
 ROOT = Path(sklearn_taskres.__file__).parent
 
-#: Package part to the parts it may import; `...:name` allows one door, inside a function.
+#: Package part to the parts it may import.
 MAY_IMPORT = {
     "_version": set(),
     "_formulas": set(),
@@ -31,20 +31,34 @@ MAY_IMPORT = {
     "pipeline": {"_classifiers", "_clip"},
     "__init__": {"_version"},
 }
+#: What classifiers import inside functions only: both bring torch along.
+LAZY = {"_clip.text", "_training"}
+#: What a classifier's file may import of its siblings, beside what all of them share.
+SHARED, FAMILY = {"base", "class_embeddings"}, {"taskres": {"enhanced_base"}}
 #: The only files that may import a library.
 DOORS = {"open_clip": {"_clip/pretrained.py"}, "skorch": {"_training.py"}}
 
 
-def imports(path):
+def imports(path, nested=True):
     """Yield the absolute dotted name of every module that a file imports."""
     package = ["sklearn_taskres", *path.relative_to(ROOT).parent.parts]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree) if nested else tree.body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*above, *([node.module] if node.module else [])])
             yield from ([module] if node.module else [f"{module}.{a.name}" for a in node.names])
+
+
+def breaks_the_family(path, module, top_level):
+    """Whether a classifier's file imports a sibling, or torch's world where it is imported."""
+    _, _, rest = module.partition("sklearn_taskres.")
+    if rest in LAZY:
+        return module in top_level
+    part, _, sibling = rest.partition("_classifiers.")
+    return not part and sibling not in SHARED | FAMILY.get(path.stem, set())
 
 
 def violations(root):
@@ -57,7 +71,10 @@ def violations(root):
             top, _, rest = module.partition(".")
             if top == "sklearn_taskres":
                 allowed = MAY_IMPORT[part]
-                if not (rest.partition(".")[0] in allowed or rest in allowed):
+                forbidden = not (rest.partition(".")[0] in allowed or rest in allowed)
+                if part == "_classifiers" and rest.startswith(("_classifiers.", *LAZY)):
+                    forbidden |= breaks_the_family(path, module, set(imports(path, nested=False)))
+                if forbidden:
                     broken.append((name, module))
             elif name not in DOORS.get(top, {name}):
                 broken.append((name, module))
@@ -70,15 +87,20 @@ def test_imports_point_down():
 
 
 def test_import_rules_can_be_broken(tmp_path, monkeypatch):
-    """The check itself sees a classifier that imports the featurizer, or skorch."""
+    """The check itself sees a classifier that imports what it must not, or at the wrong place."""
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     folder = tmp_path / "_classifiers"
     folder.mkdir()
-    (folder / "bad.py").write_text("from .._clip.featurizer import CLIPFeaturizer\nimport skorch\n")
-    assert violations(tmp_path) == [
-        ("_classifiers/bad.py", "sklearn_taskres._clip.featurizer"),
-        ("_classifiers/bad.py", "skorch"),
+    bad = [
+        "from .._clip.featurizer import CLIPFeaturizer",
+        "import skorch",
+        "from .._training import train",
+        "from .zero_shot import ZeroShotClassifier",
+        "from .base import BaseCLIPClassifier",  # allowed
     ]
+    (folder / "bad.py").write_text("\n".join(bad))
+    found = [module.removeprefix("sklearn_taskres.") for _, module in violations(tmp_path)]
+    assert found == ["_clip.featurizer", "skorch", "_training", "_classifiers.zero_shot"]
 
 
 def run(code):

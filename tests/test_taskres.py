@@ -1,6 +1,7 @@
 """TaskResClassifier against a naive loop, and the properties the paper promises."""
 
 import copy
+import signal
 import warnings
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import naive_lr, naive_taskres
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 
 from sklearn_taskres import TaskResClassifier, ZeroShotClassifier
@@ -274,6 +276,27 @@ def test_ctrl_c_reaches_the_user():
         TaskResClassifier(base=t, callbacks=[Interrupt()]).fit(X, y)
 
 
+class Signal(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_between_epochs_is_no_early_stopping():
+    """A signal that strikes while a callback works is not taken for the callback's own stop."""
+    X, y, t = problem()
+    with pytest.raises(KeyboardInterrupt):
+        TaskResClassifier(base=t, callbacks=[Signal()]).fit(X, y)
+
+
+def test_scoring_callbacks_get_probabilities():
+    """A skorch score on probabilities is the training loss, for equal weights."""
+    X, y, t = problem()
+    score = EpochScoring("neg_log_loss", name="score", on_train=True)
+    clf = TaskResClassifier(base=t, max_epochs=3, callbacks=(score,)).fit(X, y)
+    for epoch in clf.history_:
+        assert_allclose(-epoch["score"], epoch["train_loss"], rtol=1e-5)
+
+
 def test_verbose_prints_epochs(capsys):
     """verbose=1 prints loss and learning rate of each epoch, verbose=0 nothing."""
     X, y, t = problem()
@@ -398,6 +421,79 @@ def test_labels_that_a_sequence_can_not_be_matched_with_are_refused():
     clf = TaskResClassifier(base=t, class_names=list("vwxyz"))
     with pytest.raises(ValueError, match="class_names has 5 names for 4 labels"):
         clf.fit(X[kept], labels[kept])
+
+
+def test_a_sequence_is_never_matched_by_a_guess():
+    """Where labels may count from 1 a missing class is an error, not a neighbour's row."""
+    X, y, t = problem()
+    clf = TaskResClassifier(base=t, max_epochs=2)
+    assert_array_equal(clone(clf).fit(X, y + 1).base_, t)
+    with pytest.raises(ValueError, match="base has 5 rows for 4 labels"):
+        clf.fit(X[y != 4], y[y != 4] + 1)
+
+
+def test_names_are_words_and_their_order_is_clear():
+    """A missing name is not the word "None", and a Series must say what it means."""
+    import pandas as pd
+
+    X, y, _ = problem()
+    with pytest.raises(ValueError, match=r"class_names must be words.*\[None\]"):
+        TaskResClassifier(class_names=["a", None, "c", "d", "e"]).fit(X, y)
+    with pytest.raises(ValueError, match="class_names is a Series"):
+        TaskResClassifier(class_names=pd.Series(list("abcde"))).fit(X, y)
+
+
+def test_selected_and_added_classes_share_nothing():
+    """Setting parameters of the new classifier leaves the old one alone."""
+    from sklearn_taskres import CLIPTextFeaturizer
+
+    text = CLIPTextFeaturizer("glyph-clip")
+    names = ["zero", "one", "two"]
+    full = ZeroShotClassifier(text).fit(None, names)
+    part = full.select_classes(names[:2]).set_params(base__templates="the digit {}")
+    assert part.base.templates != full.base.templates
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ({"x": np.ones(12)}, "are of another kind than classes_"),
+        ({}, "add_classes takes a dict"),
+        (["x"], "add_classes takes a dict"),
+        ({9: "nine"}, "a name alone cannot become a class"),
+        ({9: np.ones(3)}, r"must have the shape \(12,\)"),
+        ({1: np.ones(12)}, "in classes_ already"),
+    ],
+)
+def test_bad_new_classes_are_refused(classes, message):
+    """Labels of another kind, nothing, a name without a text base, another width, known labels."""
+    X, y, t = problem()
+    clf = TaskResClassifier(base=t, max_epochs=2).fit(X, y)
+    with pytest.raises(ValueError, match=message):
+        clf.add_classes(classes)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, float])
+def test_new_classes_of_any_number_type(dtype):
+    """Labels are numbers among numbers, whatever type y had."""
+    X, y, t = problem()
+    clf = TaskResClassifier(base=t, max_epochs=2).fit(X, y.astype(dtype))
+    assert clf.add_classes({10: t[0], 7: t[1]}).classes_.tolist() == [0, 1, 2, 3, 4, 7, 10]
+
+
+def test_integer_base_is_read_as_floats():
+    """base_norm scales a base of integers, as any other."""
+    clf = ZeroShotClassifier(np.eye(3, dtype=int), base_norm=0.5).fit(None, list("abc"))
+    assert_allclose(clf.base_, 0.5 * np.eye(3))
+
+
+def test_weights_that_leave_nothing_are_refused():
+    """Class weights may not be negative, nor all zero."""
+    X, y, t = problem()
+    for weight in (-1.0, 0.0):
+        clf = TaskResClassifier(base=t, class_weight=dict.fromkeys(range(5), weight))
+        with pytest.raises(ValueError, match="must not be negative, nor all zero"):
+            clf.fit(X, y)
 
 
 def test_unit_norm_base_draws_a_warning():

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections.abc import Mapping
 from numbers import Real
 
 import numpy as np
@@ -29,6 +30,17 @@ def _clean_and_views(X):
     return X[:, 0], X[:, 1:] if X.shape[1] > 1 else None
 
 
+def _kind(label):
+    """Return what a label must share with the others to be sorted among them."""
+    return (
+        str
+        if isinstance(label, str)
+        else Real
+        if isinstance(label, Real | np.generic)
+        else type(label)
+    )
+
+
 class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
     """Base of the classifiers on CLIP embeddings.
 
@@ -48,7 +60,7 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
             HasMethods(["transform", "class_features", "logit_scale"]),
             "array-like",
         ],
-        "class_names": [None, dict, "array-like"],
+        "class_names": [None, Mapping, "array-like"],
         "base_norm": [None, Interval(Real, 0, None, closed="neither")],
         "logit_scale": [None, Interval(Real, 0, None, closed="neither")],
     }
@@ -108,7 +120,12 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
         )
         kept = weight > 0
         weight[kept] *= compute_sample_weight(class_weight, y[kept])
-        return kept, weight
+        if weight.min() < 0 or weight.max() == 0:
+            raise ValueError(
+                f"Sample weights times class weights must not be negative, nor all zero. Got "
+                f"{weight.min():g} to {weight.max():g}."
+            )
+        return weight > 0, weight
 
     # class embeddings -----------------------------------------------------------------------
 
@@ -142,8 +159,8 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
         elif text is not None:
             base = text.transform(self._class_names())
         else:
-            rows = check_array(self.base, input_name="base")
-            base = array_rows(rows, self.classes_, self.class_names, self.base_norm)
+            rows = check_array(self.base, dtype=_DTYPES, input_name="base")
+            base = array_rows(rows, self.classes_, self.class_names)
         self.logit_scale_ = float(self.logit_scale or self._model_logit_scale(text))
         return base
 
@@ -172,8 +189,11 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
     def _warn_if_at_chance(self, X, y):
         """Warn where the base alone ranks the training rows no better than chance would.
 
-        "No better" allows one standard error, so that a true mismatch seldom hides behind luck.
+        "No better" allows one standard error, so that a true mismatch seldom hides behind luck;
+        fewer than 8 rows would say little either way.
         """
+        if len(y) < 8:
+            return
         logits = unit(X) @ scaled_classifier(self.base_, self.logit_scale_).T
         n_right, n_rows, chance = np.sum(logits.argmax(axis=1) == y), len(y), 1 / len(self.classes_)
         if n_right <= n_rows * chance + (n_rows * chance * (1 - chance)) ** 0.5:
@@ -207,7 +227,7 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
         base = params.get("base", self.base)
         if nested and not hasattr(base, "get_params"):
             raise ValueError(
-                f"{nested[0]!r} sets a parameter of base, but base is {base!r}. Pass "
+                f"{nested[0]!r} sets a parameter of base, but base is {base!r:.60}. Pass "
                 f"base=CLIPTextFeaturizer() to the classifier to search over its parameters."
             )
         return super().set_params(**params)
@@ -289,7 +309,8 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
     def select_classes(self, labels):
         """Return a fitted classifier that knows only some of the classes.
 
-        What was learned for them is kept as it is, so its logits are columns of this one's.
+        What was learned for them is kept as it is, so its logits are columns of this one's, to
+        rounding.
 
         Parameters
         ----------
@@ -353,31 +374,43 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
         )
 
     def _new_labels(self, classes):
-        labels = np.asarray(list(classes))
-        if labels.dtype.kind != self.classes_.dtype.kind and self.classes_.dtype.kind != "O":
+        if not (isinstance(classes, Mapping) and classes):
             raise ValueError(
-                f"The new labels {labels.tolist()[:5]} are of another kind than classes_ (such as "
-                f"{self.classes_.tolist()[0]!r}). Use labels of one kind."
+                f"add_classes takes a dict of label to name or embedding, with at least one. Got "
+                f"{classes!r:.60}."
             )
-        known = labels[np.isin(labels, self.classes_)].tolist()
-        if known:
-            raise ValueError(f"The labels {known[:5]} are in classes_ already. Use new labels.")
-        return labels
+        known = self.classes_.tolist()
+        again = [label for label in classes if label in known]
+        if again:
+            raise ValueError(f"The labels {again[:5]} are in classes_ already. Use new labels.")
+        strangers = [label for label in classes if _kind(label) != _kind(known[0])]
+        if strangers:
+            raise ValueError(
+                f"The new labels {strangers[:5]} are of another kind than classes_ (such as "
+                f"{known[0]!r}). Use labels of one kind."
+            )
+        return np.array(list(classes), dtype=object if self.classes_.dtype.kind == "O" else None)
 
     def _embed_new_classes(self, values):
         """Embed new classes as the base embeds its own: raw class embeddings (n_new, d)."""
         text = self._text_base()
-        if not all(isinstance(value, str) for value in values):
-            rows = check_array(values, dtype=self.base_.dtype, input_name="classes")
-        elif text is None:
+        is_name = [isinstance(value, str) for value in values]
+        if any(is_name) and text is None:
             raise ValueError(
                 "base is not text, so a name alone cannot become a class. Pass {label: raw text "
                 "embedding}, or fit with base=CLIPTextFeaturizer()."
             )
-        else:
-            rows = self._embed_names(text, values)
-        self._check_width(rows, self.base_)
-        return rows.astype(self.base_.dtype) * self.base_.dtype.type(self._base_factor)
+        width, dtype = self.base_.shape[1], self.base_.dtype
+        vectors = [
+            np.zeros(width) if named else v for v, named in zip(values, is_name, strict=True)
+        ]
+        if any(np.shape(vector) != (width,) for vector in vectors):
+            raise ValueError(f"An embedding of a new class must have the shape ({width},).")
+        rows = check_array(vectors, dtype=dtype, input_name="classes")
+        if any(is_name):
+            names = [value for value in values if isinstance(value, str)]
+            rows[is_name] = self._embed_names(text, names)
+        return rows * dtype.type(self._base_factor)
 
     def _embed_names(self, text, names):
         return text.transform(names)
@@ -387,7 +420,7 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
         return {"base_": base, "coef_": scaled_classifier(base, self.logit_scale_)}
 
     def _with_class_arrays(self, rows_of):
-        changed = copy.copy(self)
+        changed = copy.deepcopy(self)
         for name in self._class_arrays:
             setattr(changed, name, rows_of(name))
         return changed

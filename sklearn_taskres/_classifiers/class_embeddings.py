@@ -1,6 +1,5 @@
 """Class embeddings t, the rows of the base classifier: from text, from an array, or from images."""
 
-import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -18,7 +17,7 @@ def class_names_of(labels, class_names):
         Sorted, distinct labels.
     class_names : None, mapping of label to name, or sequence of names
         None takes the labels themselves. A sequence names the sorted labels; where there are fewer
-        labels than names, as in a fold that lacks a class, integer labels index it.
+        labels than names, as in a fold that lacks a class, labels that count from 0 index it.
 
     Returns
     -------
@@ -27,11 +26,14 @@ def class_names_of(labels, class_names):
     Raises
     ------
     ValueError
-        If a label has no name.
+        If a label has no name, or one that is no text.
     """
     if class_names is None:
         return _labels_as_names(labels)
     names, rows = _named_rows(labels, class_names)
+    nameless = [names[row] for row in rows if not isinstance(names[row], str)]
+    if nameless:
+        raise ValueError(f"class_names must be words, for CLIP to read. Got {nameless[:5]} in it.")
     return [str(names[row]) for row in rows]
 
 
@@ -41,13 +43,19 @@ def _labels_as_names(labels):
         raise ValueError(
             f"A text base needs the names of the classes, and the labels (such as "
             f"{strangers[0]!r}) are not names. Pass class_names, a sequence in the order of the "
-            f"sorted labels or a dict {{label: name}}."
+            f"sorted labels or a dict {{label: name}}; the sequence where a meta-estimator has "
+            f"replaced the labels by numbers."
         )
     return labels.tolist()
 
 
 def _named_rows(labels, class_names):
     """Return the names as a list and the position in it of each label."""
+    if hasattr(class_names, "to_dict"):
+        raise ValueError(
+            "class_names is a Series, whose order and index may say different things. Pass "
+            "series.to_list() or series.to_dict()."
+        )
     if not isinstance(class_names, Mapping):
         names = list(class_names)
         return names, _rows_in_order(labels, len(names), "class_names has {} names")
@@ -62,10 +70,13 @@ def _named_rows(labels, class_names):
 
 
 def _rows_in_order(labels, n_rows, what):
-    """Match sorted labels with rows in order, or integer labels with the rows they index."""
+    """Match sorted labels with rows in order, or labels that count from 0 with their rows.
+
+    Where 0 itself is missing, labels may as well count from 1: better an error than a wrong name.
+    """
     if len(labels) == n_rows:
         return list(range(n_rows))
-    if labels.dtype.kind in "iu" and len(labels) < n_rows and 0 <= labels[0] <= labels[-1] < n_rows:
+    if labels.dtype.kind in "iu" and labels[0] == 0 and labels[-1] < n_rows:
         return labels.tolist()
     first, last = labels.tolist()[0], labels.tolist()[-1]
     raise ValueError(
@@ -74,17 +85,15 @@ def _rows_in_order(labels, n_rows, what):
     )
 
 
-def array_rows(base, labels, class_names, base_norm):
+def array_rows(base, labels, class_names):
     """Pick the row of each label from an array base.
 
     Parameters
     ----------
-    base : array-like of shape (n_rows, d)
+    base : ndarray of shape (n_rows, d)
         Its rows are named by `class_names`, in its order, or else by the sorted labels.
     labels, class_names
         As in :func:`class_names_of`.
-    base_norm : float or None
-        Only to decide whether unit rows deserve a warning.
 
     Returns
     -------
@@ -95,7 +104,6 @@ def array_rows(base, labels, class_names, base_norm):
     ValueError
         If rows and labels, or rows and names, do not match.
     """
-    base = np.asarray(base)
     if class_names is not None:
         names, rows = _named_rows(labels, class_names)
         if len(names) != len(base):
@@ -105,14 +113,6 @@ def array_rows(base, labels, class_names, base_norm):
             )
     else:
         rows = _rows_in_order(labels, len(base), "base has {} rows")
-    if base_norm is None and np.allclose(row_norms(base.astype(float)), 1, atol=1e-2):
-        warnings.warn(
-            "The rows of base have unit norm. TaskRes learns its residual on raw text embeddings "
-            "(norm about 10 for OpenAI's CLIP); on unit rows the same learning rate acts about "
-            "ten times as strongly. Pass the raw embeddings, or base_norm=10.",
-            UserWarning,
-            stacklevel=6,
-        )
     return base[rows]
 
 

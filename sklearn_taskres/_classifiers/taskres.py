@@ -77,7 +77,7 @@ class TaskResClassifier(BaseCLIPClassifier):
         it where zero-shot is already good; search it over ``[0, 0.1, 0.25, 0.5, 1, 2]``.
     learn_alpha : bool, default=False
         Learn α together with x, from `alpha` on. It moves by at most the sum of the learning
-        rates, about 0.1 in 100 epochs.
+        rates, about 0.1 in 100 steps.
     enhanced_base : bool, default=False
         Tune CLIP's text projection on the task first, and learn x on top of the result: the
         paper's starred results. Needs a text base. Try it from 8 images a class on.
@@ -110,10 +110,11 @@ class TaskResClassifier(BaseCLIPClassifier):
     class_weight : dict of label to float, "balanced" or None, default=None
         Weights of the classes in the loss. "balanced" evens out classes of unequal size.
     callbacks : list of skorch callbacks or None, default=None
-        Cloned, and notified while x is learned. There is no validation set: monitor "train_loss".
+        Cloned, and notified while x is learned. There is no validation set: monitor "train_loss",
+        and score with ``on_train=True``. They are part of a pickle, as any parameter.
     device : str, torch.device or None, default=None
         Where to train. None takes CUDA, MPS or the CPU, in this order. The fitted classifier is
-        NumPy whatever it was trained on.
+        NumPy whatever it was trained on; give the device as a str, and its pickle needs no torch.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of the matrix products in training. "auto" and "float32" are that of X;
         "bfloat16" lowers the products of float32, never those of float64.
@@ -200,7 +201,7 @@ class TaskResClassifier(BaseCLIPClassifier):
         "enhanced_epochs": [Interval(Integral, 1, None, closed="left")],
         "enhanced_penalty": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "class_weight": [None, dict, StrOptions({"balanced"})],
-        "callbacks": [None, list],
+        "callbacks": [None, list, tuple],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -280,12 +281,25 @@ class TaskResClassifier(BaseCLIPClassifier):
                 "enhanced_base=True tunes a CLIP's text projection, and base is not text. Pass "
                 "base=CLIPTextFeaturizer(...) with the model that made X, or enhanced_base=False."
             )
+        self._warn_about_unit_rows(X)
+
+    def _warn_about_unit_rows(self, X):
+        """Warn where a norm that counts was lost."""
+        is_array = self._text_base() is None and not isinstance(self.base, str)
+        if is_array and self.base_norm is None and np.allclose(row_norms(self.base_), 1, atol=1e-2):
+            warnings.warn(
+                "The rows of base have unit norm. TaskRes learns its residual on raw text "
+                "embeddings (norm about 10 for OpenAI's CLIP); on unit rows the same learning rate "
+                "acts about ten times as strongly. Pass the raw embeddings, or base_norm=10.",
+                UserWarning,
+                stacklevel=6,
+            )
         if self.residual != "text" and np.allclose(row_norms(X), 1, atol=1e-3):
             warnings.warn(
                 f"residual={self.residual!r} adds to raw image embeddings, and the rows of X have "
                 f"unit norm: on them it is another, weaker method. Embed with normalize=False.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def _tune_base(self, rows, y, training):

@@ -2,6 +2,8 @@
 
 import numpy as np
 from sklearn.base import _fit_context
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
 
 from .._formulas import scaled_classifier
 from .base import BaseCLIPClassifier
@@ -98,7 +100,11 @@ class ZeroShotClassifier(BaseCLIPClassifier):
             return super().fit(X, y, sample_weight)
         if isinstance(self.base, str):
             raise ValueError("base='class_means' needs images. Pass X, or a text or array base.")
-        self.classes_ = np.unique(np.asarray(y))
+        y = column_or_1d(y)
+        check_classification_targets(np.repeat(y, 3))  # repeated: see the base's fit
+        self.classes_ = np.unique(y)
+        if hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_  # of an earlier fit on a data frame
         self._set_base(None, None, None)
         self.n_features_in_ = self.base_.shape[1]
         self._fit(None, None, None, None)

@@ -154,32 +154,40 @@ class Encoder:
     def tokenize(self, prompts):
         """Return token ids, int64 (n, context), and warn where a prompt loses something."""
         tokens = self._tokenizer(prompts)
-        self._warn_if_cut(prompts, tokens)
-        if self._token_ids is not None:
-            known = torch.isin(tokens, self._token_ids) | (tokens == 0)  # 0 pads
-            _warn_about(
-                prompts,
-                ~known.all(dim=1),
-                f"holds words that {self.source.name!r} never saw",
-                "Use other words, or another model.",
-            )
+        _warn_about(
+            prompts,
+            self._is_cut(prompts, tokens),
+            f"is longer than {tokens.shape[1]} tokens and was cut",
+            "Shorten the name of the class, or the template.",
+        )
+        _warn_about(
+            prompts,
+            self._is_foreign(tokens),
+            f"holds words that {self.source.name!r} never saw",
+            "Use other words, or another model.",
+        )
         return tokens
+
+    def reads_whole(self, prompts):
+        """Return whether nothing of each prompt is lost, bool (n,)."""
+        tokens = self._tokenizer(prompts)
+        return ~(self._is_cut(prompts, tokens) | self._is_foreign(tokens)).numpy()
+
+    def _is_cut(self, prompts, tokens):
+        """Whether prompts have more tokens when the context is longer, (n,)."""
+        pad = getattr(getattr(self._tokenizer, "tokenizer", None), "pad_token_id", 0)
+        longer = self._tokenizer(prompts, context_length=2 * tokens.shape[1])
+        return (longer != pad).sum(dim=1) > (tokens != pad).sum(dim=1)
+
+    def _is_foreign(self, tokens):
+        """Whether prompts hold tokens that a cut vocabulary does not have, (n,)."""
+        if self._token_ids is None:
+            return torch.zeros(len(tokens), dtype=torch.bool)
+        return ~(torch.isin(tokens, self._token_ids) | (tokens == 0)).all(dim=1)  # 0 pads
 
     @functools.cached_property
     def _tokenizer(self):
         return self.source.tokenizer()
-
-    def _warn_if_cut(self, prompts, tokens):
-        """Warn about prompts that have more tokens when the context is longer."""
-        pad = getattr(getattr(self._tokenizer, "tokenizer", None), "pad_token_id", 0)
-        longer = self._tokenizer(prompts, context_length=2 * tokens.shape[1])
-        cut = (longer != pad).sum(dim=1) > (tokens != pad).sum(dim=1)
-        _warn_about(
-            prompts,
-            cut,
-            f"is longer than {tokens.shape[1]} tokens and was cut",
-            "Shorten the name of the class, or the template.",
-        )
 
     def _encode_tokens(self, model, prompts):
         tokens = self.tokenize(list(prompts)).to(self.device)

@@ -3,7 +3,8 @@
 from numbers import Integral
 from os import PathLike
 
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+import numpy as np
+from sklearn.base import TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 
@@ -15,7 +16,7 @@ from .images import list_images
 from .views import AUGMENTATIONS
 
 
-class CLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VersionStamp):
+class CLIPFeaturizer(TransformerMixin, VersionStamp):
     """Embed images with the image tower of a frozen CLIP.
 
     Nothing is learned, so `transform` works without `fit`. Embeddings are **raw** by default: the
@@ -247,11 +248,23 @@ class CLIPFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VersionS
         )
         return unit(embeddings) if self.normalize else embeddings
 
-    @property
-    def _n_features_out(self):
+    def get_feature_names_out(self, input_features=None):
+        """Return the names of the columns, the class's name in lower case and a number.
+
+        Parameters
+        ----------
+        input_features : None or array-like
+            Ignored.
+
+        Returns
+        -------
+        ndarray of shape (d,), object
+        """
         from .pretrained import find_model
 
-        return find_model(self.model_name, self.pretrained).embedding_size
+        width = find_model(self.model_name, self.pretrained).embedding_size
+        prefix = type(self).__name__.lower()
+        return np.array([f"{prefix}{i}" for i in range(width)], dtype=object)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -69,7 +69,7 @@ class ModelSource:
 
         Costs a pass over the weights where they are a file, and nothing else.
         """
-        weights = self.weights_id or _digest(self.find_weights())
+        weights = self.weights_id or _file_digest(self.find_weights())
         parts = [_FORMAT, self.config, self.preprocessing, weights, precision]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -278,7 +278,14 @@ def _preprocessing(config, changes):
     return {**merged, "size": config["vision_cfg"].get("image_size", 224)}
 
 
-def _digest(path):
+def _file_digest(path):
+    """Digest of a file's bytes, which are read again when size, time or inode say so."""
+    state = Path(path).stat()
+    return _digest(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+
+
+@functools.lru_cache(maxsize=16)
+def _digest(path, *state):
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

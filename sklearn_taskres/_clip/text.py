@@ -5,7 +5,7 @@ from os import PathLike
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.base import TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._persistence import VersionStamp
@@ -24,7 +24,7 @@ class ClassFeatures(NamedTuple):
     bias: np.ndarray | None
 
 
-class CLIPTextFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, VersionStamp):
+class CLIPTextFeaturizer(TransformerMixin, VersionStamp):
     """Embed class names with the text tower of a frozen CLIP.
 
     Each name is put into every template, each prompt is embedded, and the **raw** embeddings are
@@ -71,8 +71,10 @@ class CLIPTextFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Vers
 
     Notes
     -----
-    The model is loaded on the first call and kept for the process, never on the estimator, which
-    is pickled and cloned without weights. ViT-B/32 embeds some 20 prompts a second on one CPU core.
+    The model is loaded when a prompt has to be encoded, and kept for the process, never on the
+    estimator, which is pickled and cloned without weights. A prompt that is too long, or holds
+    words that the model never saw, draws a warning each time and is not kept in the cache. ViT-B/32
+    embeds some 20 prompts a second on one CPU core.
 
     open_clip downloads weights on their first use. Where there is no network that takes a minute to
     fail, and no time with the environment variable HF_HUB_OFFLINE=1.
@@ -164,7 +166,10 @@ class CLIPTextFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Vers
             If weights would have to be downloaded and cannot be (`ModelUnavailableError`).
         """
         self._validate_params()
-        return self._mean_over_templates(X, "encode_texts", self._n_features_out)
+        from .pretrained import find_model
+
+        width = find_model(self.model_name, self.pretrained).embedding_size
+        return self._mean_over_templates(X, "encode_texts", width)
 
     def class_features(self, class_names):
         """Return class embeddings taken apart at CLIP's text projection.
@@ -228,13 +233,17 @@ class CLIPTextFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Vers
         missing = np.flatnonzero(~found)
         for start in range(0, len(missing), self.batch_size):
             some = missing[start : start + self.batch_size]
-            rows[some] = self._computed(output, [texts[i] for i in some])
-        cache.put([keys[i] for i in missing], rows[missing])
+            rows[some], is_whole = self._computed(output, [texts[i] for i in some])
+            kept = some[is_whole]  # what draws a warning is not kept, and so warns again
+            cache.put([keys[i] for i in kept], rows[kept])
         return rows
 
     def _computed(self, output, texts):
+        """Rows of texts from the encoder, and whether it read each as a whole."""
         encoder = self._encoder()
-        return encoder.logit_scale if output == "logit_scale" else getattr(encoder, output)(texts)
+        if output == "logit_scale":
+            return encoder.logit_scale, np.array([True])
+        return getattr(encoder, output)(texts), encoder.reads_whole(texts)
 
     def _templates(self):
         """Return the templates, a list with at least one."""
@@ -249,11 +258,23 @@ class CLIPTextFeaturizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Vers
             f"Got {self.templates!r} instead."
         )
 
-    @property
-    def _n_features_out(self):
+    def get_feature_names_out(self, input_features=None):
+        """Return the names of the columns, the class's name in lower case and a number.
+
+        Parameters
+        ----------
+        input_features : None or array-like
+            Ignored.
+
+        Returns
+        -------
+        ndarray of shape (d,), object
+        """
         from .pretrained import find_model
 
-        return find_model(self.model_name, self.pretrained).embedding_size
+        width = find_model(self.model_name, self.pretrained).embedding_size
+        prefix = type(self).__name__.lower()
+        return np.array([f"{prefix}{i}" for i in range(width)], dtype=object)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

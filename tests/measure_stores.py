@@ -1,0 +1,204 @@
+"""Why embeddings are kept in SQLite: its rates beside LMDB, a .npy an image and joblib.Memory.
+
+20 000 embeddings of 512 elements are written, and read in another order by a fresh process; each
+rate is timed from the call, opening included and imports not. Then the largest file is cut in half
+before a read, and under the nose of a reader that has it open; and a writer is killed half-way.
+
+Run ``python tests/measure_stores.py`` for the table (needs ``pip install lmdb``; a minute or two).
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import joblib
+import numpy as np
+
+from sklearn_taskres._clip.cache import EmbeddingCache
+
+N, D, BATCH = 20_000, 512, 1000
+
+
+def keys():
+    return [hashlib.blake2b(b"%d" % i, digest_size=20).digest() for i in range(N)]
+
+
+def embeddings():
+    return np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
+
+
+class SQLite:
+    """EmbeddingCache itself, checksums verified."""
+
+    def __init__(self, folder):
+        self.cache = EmbeddingCache(folder)
+
+    def put(self, names, rows):
+        self.cache.put(names, rows)
+
+    def get(self, names):
+        return self.cache.get(names, D)
+
+
+class LMDB:
+    """One write transaction a batch, sorted reads; no checksum."""
+
+    def __init__(self, folder):
+        import lmdb
+
+        self.env = lmdb.open(str(folder), map_size=1 << 30)
+
+    def put(self, names, rows):
+        with self.env.begin(write=True) as transaction:
+            for name, row in zip(names, rows, strict=True):
+                transaction.put(name, row.tobytes())
+
+    def get(self, names):
+        rows, found = np.zeros((len(names), D), np.float32), np.zeros(len(names), bool)
+        with self.env.begin(buffers=True) as transaction:
+            for index in sorted(range(len(names)), key=names.__getitem__):
+                value = transaction.get(names[index])
+                if value is not None:
+                    rows[index], found[index] = np.frombuffer(value, np.float32), True
+        return rows, found
+
+
+class Npy:
+    """A .npy an image, moved into place; no checksum."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def put(self, names, rows):
+        for name, row in zip(names, rows, strict=True):
+            scratch = self.folder / f"{name.hex()}.part"
+            with scratch.open("wb") as file:
+                np.save(file, row)
+            scratch.rename(self.folder / f"{name.hex()}.npy")
+
+    def get(self, names):
+        rows, found = np.zeros((len(names), D), np.float32), np.zeros(len(names), bool)
+        for index, name in enumerate(names):
+            with contextlib.suppress(FileNotFoundError):
+                rows[index], found[index] = np.load(self.folder / f"{name.hex()}.npy"), True
+        return rows, found
+
+
+class JoblibMemory:
+    """joblib.Memory around a function of one image's key; its files are pickles."""
+
+    def __init__(self, folder):
+        self.rows = dict(zip(keys(), embeddings(), strict=True))
+        self.missed = 0
+        self.encode = joblib.Memory(folder, verbose=0).cache(self._encode, ignore=["self"])
+
+    def _encode(self, name):
+        self.missed += 1
+        return self.rows[name]
+
+    def put(self, names, rows):
+        for name in names:
+            self.encode(name)
+
+    def get(self, names):
+        rows = np.stack([self.encode(name) for name in names])
+        return rows, np.arange(len(names)) >= self.missed
+
+
+STORES = {"SQLite": SQLite, "LMDB": LMDB, ".npy": Npy, "joblib.Memory": JoblibMemory}
+
+
+def child(store, task, folder):
+    """What a fresh process does: print one figure, or die of it."""
+    warnings.simplefilter("ignore")
+    names, rows = keys(), embeddings()
+    order = np.random.default_rng(1).permutation(N)
+    asked = [names[i] for i in order]
+    begun = time.perf_counter()
+    opened = STORES[store](folder)
+    if task == "write":
+        for start in range(0, N, BATCH):
+            opened.put(names[start : start + BATCH], rows[start : start + BATCH])
+            print("batch", flush=True)
+    else:
+        if task == "cut":
+            opened.get(asked[:100])
+            cut(folder)
+        got, found = opened.get(asked)
+    seconds = time.perf_counter() - begun
+    if task != "write":
+        wrong = int((got[found] != rows[order][found]).any(axis=1).sum())
+        print(f"{found.sum()} kept, {wrong} wrong;", end=" ")
+    print(seconds)
+
+
+def cut(folder):
+    largest = max(
+        (f for f in Path(folder).rglob("*") if f.is_file()), key=lambda f: f.stat().st_size
+    )
+    os.truncate(largest, largest.stat().st_size // 2)
+
+
+def run(store, task, folder):
+    """Text that a child printed last, and its seconds; or how it ended."""
+    command = [sys.executable, __file__, store, task, folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode < 0:
+        return f"killed by {signal.Signals(-done.returncode).name}", None
+    if done.returncode:
+        return done.stderr.strip().rpartition("\n")[2][:70], None
+    text, _, seconds = done.stdout.strip().rpartition("\n")[2].rpartition(" ")
+    return text.rstrip(";"), float(seconds)
+
+
+def killed_writer(store, folder):
+    """What a reader finds after a writer was killed half-way."""
+    command = [sys.executable, __file__, store, "write", folder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:  # noqa: S603
+        for _ in range(N // BATCH // 2):
+            writer.stdout.readline()
+        writer.kill()
+    return run(store, "read", folder)[0]
+
+
+def paths_rate():
+    """Files a second that `digests` knows, and knows with `get` (a fresh folder of small files)."""
+    with tempfile.TemporaryDirectory() as images, tempfile.TemporaryDirectory() as folder:
+        paths = [f"{images}/{i}.png" for i in range(N)]
+        for i, path in enumerate(paths):
+            Path(path).write_bytes(b"%d" % i)
+        time.sleep(2.5)  # younger files are not trusted
+        cache = EmbeddingCache(folder)
+        cache.digests(paths)
+        begun = time.perf_counter()
+        EmbeddingCache(folder).digests(paths)
+        return N / (time.perf_counter() - begun)
+
+
+def main():
+    print(f"{'':15}{'writes/s':>10}{'reads/s':>10}  (best of 3)   bytes an entry")
+    with tempfile.TemporaryDirectory() as scratch:
+        make = functools.partial(tempfile.mkdtemp, dir=scratch)
+        for store in STORES:
+            folder = make()
+            written = run(store, "write", folder)[1]
+            reads = [run(store, "read", folder)[1] for _ in range(3)]
+            size = sum(f.stat().st_blocks * 512 for f in Path(folder).rglob("*"))
+            rates = f"{N / written:10.0f}{N / min(reads):10.0f}"
+            print(f"{store:15}{rates}{size / N:28.0f}", flush=True)
+            print(f"{'':15}writer killed half-way: {killed_writer(store, make())}", flush=True)
+            print(f"{'':15}cut under a reader:     {run(store, 'cut', folder)[0]}", flush=True)
+            print(f"{'':15}cut before a read:      {run(store, 'read', folder)[0]}", flush=True)
+    print(f"SQLite, known paths to digests: {paths_rate():.0f} a second")
+
+
+if __name__ == "__main__":
+    child(*sys.argv[1:]) if len(sys.argv) > 1 else main()
