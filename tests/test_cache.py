@@ -1,0 +1,864 @@
+"""The embedding cache: never a wrong or stale embedding, whatever happens to its files."""
+
+import contextlib
+import copy
+import hashlib
+import io
+import multiprocessing
+import os
+import pickle
+import random
+import signal
+import sqlite3
+import tempfile
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.base import BaseEstimator, clone
+
+from sklearn_taskres._clip import digests as digests_module
+from sklearn_taskres._clip import stores
+from sklearn_taskres._clip.cache import EmbeddingCache, as_cache
+from sklearn_taskres._clip.digests import content_digest, embedding_keys, text_digest
+from sklearn_taskres._clip.images import read_image
+
+D = 16
+posix_only = pytest.mark.skipif(os.name == "nt", reason="needs fork and POSIX signals")
+
+
+@pytest.fixture(autouse=True)
+def fresh_process(monkeypatch):
+    """No test sees the entries or the warnings of another, or waits for the disk."""
+    pragmas = (*stores._PRAGMAS, "synchronous = OFF")  # only power failures tell
+    monkeypatch.setattr(stores, "_PRAGMAS", pragmas)
+    stores.MEMORY.clear()
+    stores._WARNED.clear()
+    yield
+    stores.MEMORY.clear()
+    stores.MEMORY.max_bytes = stores.MEMORY_BYTES
+
+
+@pytest.fixture
+def no_racy_files(monkeypatch):
+    """Files of this very moment are trusted, so that tests need not wait."""
+    monkeypatch.setattr(digests_module, "_RACY_NS", -(10**12))
+
+
+@pytest.fixture(params=["memory", "folder"])
+def cache(request, tmp_path):
+    return EmbeddingCache("memory" if request.param == "memory" else tmp_path / "cache")
+
+
+def key(i):
+    return hashlib.sha256(b"%d" % i).digest()[:20]
+
+
+def row(i, width=D):
+    """The one right embedding of key(i)."""
+    return np.random.default_rng(i).normal(size=width).astype(np.float32)
+
+
+def put(cache, numbers):
+    cache.put([key(i) for i in numbers], np.stack([row(i) for i in numbers]))
+
+
+def kept(cache, numbers):
+    """Numbers whose entries are kept; fails where one is wrong."""
+    rows, found = cache.get([key(i) for i in numbers], D)
+    for i, got, is_found in zip(numbers, rows, found, strict=True):
+        np.testing.assert_array_equal(got, row(i) if is_found else np.zeros(D), strict=False)
+    return {i for i, is_found in zip(numbers, found, strict=True) if is_found}
+
+
+def database(cache):
+    return Path(cache.location) / "v1" / "embeddings.sqlite"
+
+
+def execute(cache, *statements):
+    with contextlib.closing(sqlite3.connect(database(cache))) as db, db:
+        for statement in statements:
+            db.execute(statement)
+
+
+@contextlib.contextmanager
+def one_warning(match):
+    """Exactly one warning is given, however often the cache is asked."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    assert len(caught) == 1, [str(w.message) for w in caught]
+    assert match in str(caught[0].message)
+
+
+# a mapping ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("location", ["memory", "folder"])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(
+                st.just("put"),
+                st.lists(st.tuples(st.integers(0, 9), st.integers(0, 99)), max_size=8),
+            ),
+            st.tuples(st.just("get"), st.lists(st.integers(0, 12), max_size=8)),
+            st.tuples(st.just("clear"), st.none()),
+        ),
+        max_size=8,
+    )
+)
+def test_agrees_with_a_dictionary(location, steps):
+    """Any sequence of puts, gets and clears gives what a dictionary gives, repeated keys too."""
+    with tempfile.TemporaryDirectory() as folder:
+        cache = EmbeddingCache(location if location == "memory" else folder)
+        cache.clear()
+        model: dict = {}
+        for what, items in steps:
+            if what == "put":
+                cache.put([key(i) for i, _ in items], np.array([row(v) for _, v in items]))
+                model.update((i, row(v)) for i, v in items)
+            elif what == "clear":
+                cache.clear()
+                model.clear()
+            else:
+                rows, found = cache.get([key(i) for i in items], D)
+                assert found.tolist() == [i in model for i in items]
+                expected = [model.get(i, np.zeros(D)) for i in items]
+                np.testing.assert_array_equal(rows, np.reshape(expected, (-1, D)))
+            assert cache.entries == len(model)
+
+
+def test_many_entries_in_any_order(cache):
+    """More entries than one statement or transaction takes come back in the order asked."""
+    rows = np.arange(9000 * 2, dtype=np.float32).reshape(9000, 2)
+    keys = [key(i) for i in range(9000)]
+    cache.put(keys, rows)
+    order = np.random.default_rng(0).permutation(9000)
+    got, found = cache.get([keys[i] for i in order], 2)
+    assert found.all()
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, rows[order])
+
+
+def test_none_is_neither_kept_nor_found(cache):
+    """An image that can't be read has the key None, which stands for nothing."""
+    cache.put([None, key(1)], np.stack([row(0), row(1)]))
+    _, found = cache.get([None, key(1), None], D)
+    assert found.tolist() == [False, True, False]
+
+
+def test_another_width_is_a_miss(cache):
+    """An entry never fills a row of another length."""
+    put(cache, [1])
+    rows, found = cache.get([key(1)], D + 1)
+    assert not found.any()
+    assert not rows.any()
+
+
+def test_location_none_keeps_nothing():
+    """With None every code path works and nothing is kept."""
+    cache = as_cache(None)
+    put(cache, [1])
+    assert kept(cache, [1]) == set()
+    assert (cache.entries, cache.size) == (0, 0)
+
+
+def test_nothing_is_created_before_the_first_put(tmp_path):
+    """Asking an empty cache leaves no folder behind."""
+    cache = EmbeddingCache(tmp_path / "a" / "b")
+    assert kept(cache, [1]) == set()
+    assert (cache.entries, cache.size) == (0, 0)
+    cache.evict(0)
+    cache.clear()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_file_stays_beside_the_database(tmp_path):
+    """Between calls there is one file: no lock, no journal."""
+    cache = EmbeddingCache(tmp_path / "cache")
+    put(cache, range(10))
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [database(cache)]
+
+
+def test_odd_folder_names(tmp_path, monkeypatch):
+    """Spaces, #, ?, %, unicode and relative paths are names like any other."""
+    monkeypatch.chdir(tmp_path)
+    for name in ["a b", "c#d", "e?f=1&mode=ro", "g%20h", "ünï 図", "./memory"]:
+        cache = EmbeddingCache(name)
+        put(cache, [1])
+        assert kept(cache, [1]) == {1}
+        assert database(cache).is_file()
+
+
+def test_copies_share_what_is_kept(cache):
+    """A clone, a deep copy and a pickle are small and see the same entries."""
+
+    class Estimator(BaseEstimator):
+        def __init__(self, cache=None):
+            self.cache = cache
+
+    put(cache, range(100))
+    copies = [
+        clone(Estimator(cache)).cache,
+        copy.deepcopy(cache),
+        pickle.loads(pickle.dumps(cache)),  # noqa: S301 (our own)
+        as_cache(cache.location),
+        as_cache(cache),
+    ]
+    assert all(c == cache and len(pickle.dumps(c)) < 1000 for c in copies)
+    assert all(kept(c, [1, 2]) == {1, 2} for c in copies)
+
+
+@pytest.mark.parametrize("location", [3, b"x", "", ["a"]])
+def test_refuses_a_location_that_is_no_path(location):
+    """A location is named in one sentence that says what would do."""
+    with pytest.raises(ValueError, match="must be 'memory', a folder or None"):
+        EmbeddingCache(location)
+
+
+def test_refuses_a_file_as_location(tmp_path):
+    """A file where the folder should be is an error, not a cold cache for ever."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"Got the file .*: name a folder"):
+        put(EmbeddingCache(tmp_path / "file"), [1])
+
+
+def test_refuses_negative_bounds():
+    """max_bytes is None or 0 and more."""
+    with pytest.raises(ValueError, match=r"0 or more\. Got -1"):
+        EmbeddingCache(max_bytes=-1)
+
+
+def test_collected_puts_survive_an_interrupt(cache):
+    """Small puts are written together, and an interrupt keeps those before it."""
+
+    def interrupted():
+        with cache.collect_puts(seconds=60) as collect:
+            collect([key(1)], [row(1)])
+            collect([key(2)], [row(2)])
+            assert kept(cache, [1, 2]) == set()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert kept(cache, [1, 2, 3]) == {1, 2}
+    with cache.collect_puts(seconds=0) as collect:
+        collect([key(3)], [row(3)])
+        assert kept(cache, [3]) == {3}
+
+
+# bounds ---------------------------------------------------------------------------------------
+
+
+def test_memory_drops_the_least_recently_used():
+    """Reading an entry keeps it; the bound holds after every put."""
+    weight = D * 4 + stores._OVERHEAD
+    cache = EmbeddingCache(max_bytes=3 * weight)
+    put(cache, [0, 1, 2])
+    kept(cache, [0])
+    put(cache, [3])
+    assert cache.size == 3 * weight
+    assert kept(cache, range(4)) == {0, 2, 3}
+    put(cache, [3])  # replacing is no growth
+    assert cache.entries == 3
+    cache.evict(weight)
+    assert kept(cache, range(4)) == {3}
+
+
+def test_folder_drops_the_oldest(tmp_path):
+    """A folder gets smaller on disk, and what was written last stays."""
+    cache = EmbeddingCache(tmp_path)
+    for start in range(0, 4000, 1000):
+        put(cache, range(start, start + 1000))
+    before = cache.size
+    assert before == database(cache).stat().st_size
+    cache.evict(before // 2)
+    assert database(cache).stat().st_size <= before // 2
+    left = kept(cache, range(4000))
+    assert left == set(range(4000 - len(left), 4000))
+    assert len(left) > 1000
+    cache.evict(0)
+    assert cache.entries == 0
+    put(cache, [1])
+    assert kept(cache, [1]) == {1}
+
+
+def test_bounded_folder_stays_bounded(tmp_path):
+    """With max_bytes, no put leaves more than that."""
+    cache = EmbeddingCache(tmp_path, max_bytes=300_000)
+    for start in range(0, 8000, 800):
+        put(cache, range(start, start + 800))
+        assert database(cache).stat().st_size <= 300_000
+    assert 7999 in kept(cache, range(8000))
+
+
+# digests --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Paths that are digested, in order."""
+    calls = []
+
+    def spy(image):
+        calls.append(image)
+        return content_digest(image)
+
+    monkeypatch.setattr(digests_module, "content_digest", spy)
+    return calls
+
+
+def write_files(folder, n=5):
+    folder.mkdir()
+    paths = [folder / f"{i}.bin" for i in range(n)]
+    for i, path in enumerate(paths):
+        path.write_bytes(b"content %d" % i)
+    return paths
+
+
+@pytest.mark.usefixtures("no_racy_files")
+def test_known_files_are_not_opened(cache, tmp_path, opened):
+    """A second pass reads no file, whether paths are str or Path, relative or absolute."""
+    paths = write_files(tmp_path / "images")
+    digests = cache.digests(paths)
+    assert digests == [content_digest(b"content %d" % i) for i in range(5)]
+    opened.clear()
+    assert cache.digests([str(p) for p in paths]) == digests
+    assert opened == []
+
+
+@pytest.mark.usefixtures("no_racy_files")
+def test_a_moved_folder_stays_warm(cache, tmp_path, opened):
+    """Moved files are digested once more, and lead to the same embeddings."""
+    paths = write_files(tmp_path / "images")
+    keys = embedding_keys(cache.digests(paths), "encoder")
+    cache.put(keys, np.stack([row(i) for i in range(5)]))
+    (tmp_path / "images").rename(tmp_path / "moved")
+    moved = [tmp_path / "moved" / p.name for p in paths]
+    opened.clear()
+    assert embedding_keys(cache.digests(moved), "encoder") == keys
+    assert len(opened) == 5
+
+
+@pytest.mark.usefixtures("no_racy_files")
+def test_a_replaced_image_is_never_stale(cache, tmp_path):
+    """Another content of the same size and mtime, written in place or moved in, is seen."""
+    (path,) = write_files(tmp_path / "images", 1)
+    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    seen = {cache.digests([path])[0]}
+    for content in [b"CONTENT 0", b"CoNtEnT 0"]:
+        time.sleep(0.02)  # a tick of the kernel's clock
+        path.write_bytes(content)
+        os.utime(path, ns=times)
+        seen.add(cache.digests([path])[0])
+    other = tmp_path / "other"
+    other.write_bytes(b"cOnTeNt 0")
+    os.utime(other, ns=times)
+    other.replace(path)
+    seen.add(cache.digests([path])[0])
+    assert len(seen) == 4
+
+
+@pytest.mark.usefixtures("no_racy_files")
+def test_a_touched_image_keeps_its_digest(cache, tmp_path, opened):
+    """Touching costs a second look and changes nothing."""
+    (path,) = write_files(tmp_path / "images", 1)
+    digests = cache.digests([path])
+    time.sleep(0.02)
+    path.touch()
+    opened.clear()
+    assert cache.digests([path]) == digests
+    assert opened == [path]
+
+
+def test_a_young_file_is_not_trusted(cache, tmp_path, opened):
+    """Two writes in one tick of the clock leave equal times, so young files are read again."""
+    (path,) = write_files(tmp_path / "images", 1)
+    stamps = {digests_module.file_stamp(path, "")}
+    first = cache.digests([path])
+    path.write_bytes(b"CONTENT 0")
+    stamps.add(digests_module.file_stamp(path, ""))  # often the same: this is why
+    assert cache.digests([path]) != first
+    opened.clear()
+    cache.digests([path])
+    assert opened == [path]
+
+
+@pytest.mark.usefixtures("no_racy_files")
+def test_a_file_that_changes_while_it_is_read_is_not_recorded(cache, tmp_path, monkeypatch):
+    """A folder that is swapped between looking and reading, and back, leaves nothing stale."""
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        write_files(folder, 1)[0].write_bytes(folder.name.encode())
+    link = tmp_path / "link"
+    link.symlink_to(folders[0])
+
+    def swapped(image):
+        link.unlink()
+        link.symlink_to(folders[1])
+        return content_digest(image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(digests_module, "content_digest", swapped)
+        assert cache.digests([link / "0.bin"]) == [content_digest(b"b")]
+    link.unlink()
+    link.symlink_to(folders[0])
+    assert cache.digests([link / "0.bin"]) == [content_digest(b"a")]
+
+
+def test_what_cannot_be_read_has_no_digest(cache, tmp_path):
+    """Missing files, folders, pipes, null bytes and objects give None, and never block."""
+    images = [tmp_path / "missing", tmp_path, "a\0b", object(), None, "/dev/zero"]
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        images.append(tmp_path / "pipe")
+    assert cache.digests(images) == [None] * len(images)
+
+
+def test_a_file_and_its_bytes_are_one_image(tmp_path):
+    """The digest is of the content, wherever it lies."""
+    (path,) = write_files(tmp_path / "images", 1)
+    data = path.read_bytes()
+    assert len({content_digest(x) for x in [path, str(path), data, memoryview(data)]}) == 1
+
+
+def test_digests_tell_apart_what_reads_differently():
+    """Equal bytes of another shape, type, mode, palette, transparency or orientation differ."""
+    array = np.arange(48, dtype=np.uint8)
+    grey = Image.fromarray(array.reshape(6, 8))
+    palette_a, palette_b = grey.copy(), grey.copy()
+    palette_a.putpalette(list(range(256)) * 3)
+    palette_b.putpalette(list(range(255, -1, -1)) * 3)
+    transparent, turned = grey.copy(), grey.copy()
+    transparent.info["transparency"] = 3
+    turned.getexif()[0x0112] = 6
+    images = [
+        *(array.reshape(shape) for shape in [(6, 8), (8, 6), (4, 4, 3), (3, 4, 4)]),
+        array.reshape(6, 8).astype(np.float32) / 255,
+        array.reshape(6, 8).astype(np.float64) / 255,
+        array.tobytes(),
+        *(grey, grey.convert("RGB"), palette_a, palette_b, transparent, turned),
+    ]
+    digests = [content_digest(image) for image in images] + [text_digest("x"), text_digest("y")]
+    assert len(set(digests)) == len(digests)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    mode=st.sampled_from(["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"]),
+    format_=st.sampled_from([None, "PNG", "GIF", "TIFF"]),
+    seed=st.integers(0, 3),
+)
+def test_equal_digests_read_equal(mode, format_, seed):
+    """Two PIL images of one digest give the same pixels, lazily loaded or not."""
+    pixels = np.random.default_rng(seed).integers(0, 255, (4, 5, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels).convert("L").convert(mode) if mode != "RGB" else None
+    image = Image.fromarray(pixels) if image is None else image
+    images = [image, image.copy()]
+    if format_ is not None:
+        buffer = io.BytesIO()
+        try:
+            image.save(buffer, format_)
+        except (OSError, ValueError):  # this format does not know this mode
+            return
+        images = [Image.open(buffer), Image.open(io.BytesIO(buffer.getvalue()))]
+        images[1].load()
+    assert content_digest(images[0]) == content_digest(images[1])
+    assert read_image(images[0]).tobytes() == read_image(images[1]).tobytes()
+
+
+def test_a_tensor_has_the_digest_of_its_array():
+    """torch tensors, bfloat16 too, are read like arrays."""
+    torch = pytest.importorskip("torch")
+    array = np.random.default_rng(0).random((3, 4, 4)).astype(np.float32)
+    assert content_digest(torch.tensor(array)) == content_digest(array)
+    assert len(content_digest(torch.zeros(3, 4, 4, dtype=torch.bfloat16))) == 32
+
+
+def test_keys_depend_on_all_that_decides():
+    """Content, encoder and view each change the key; an unreadable image has none."""
+    digests = [content_digest(b"a"), content_digest(b"b"), None]
+    keys = {
+        k
+        for fingerprint in ["one", "two"]
+        for view in [0, 1, ("tip", 1, 0)]
+        for k in embedding_keys(digests, fingerprint, view)
+    }
+    assert len(keys) == 2 * 2 * 3 + 1
+    assert embedding_keys(digests, "one") == embedding_keys(digests, "one", 0)
+
+
+# threads and processes ------------------------------------------------------------------------
+
+
+def test_threads_share_a_cache(cache):
+    """Eight threads that put and get at once see no wrong entry and lose none."""
+    errors = []
+
+    def work(seed):
+        try:
+            for start in range(0, 100, 20):
+                put(cache, range(seed * 100 + start, seed * 100 + start + 20))
+                kept(cache, random.Random(seed).sample(range(800), 50))  # noqa: S311
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert kept(cache, range(800)) == set(range(800))
+
+
+def put_and_count(cache, numbers):
+    """What a worker does: keep entries, and count what it finds."""
+    put(cache, numbers)
+    return len(kept(cache, numbers))
+
+
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
+def test_workers_share_a_folder(tmp_path, backend):
+    """Spawned and forked workers write at once; the parent finds everything."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, [0])
+    numbers = [range(i, i + 50) for i in range(0, 400, 50)]
+    with joblib.parallel_backend(backend, n_jobs=2):
+        counts = joblib.Parallel()(joblib.delayed(put_and_count)(cache, n) for n in numbers)
+    assert counts == [50] * 8
+    assert kept(cache, range(400)) == set(range(400))
+
+
+def warnings_in_a_worker(location):
+    """Messages of two puts in this process."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        put(EmbeddingCache(location), [1])
+        put(EmbeddingCache(location), [2])
+    return [str(w.message) for w in caught]
+
+
+def test_memory_in_a_worker_warns_once(tmp_path):
+    """A worker says that a folder would be shared; with a folder it says nothing."""
+    with joblib.Parallel(2) as parallel:
+        (messages,) = parallel([joblib.delayed(warnings_in_a_worker)("memory")])
+        assert len(messages) == 1
+        assert "Name a folder" in messages[0]
+        assert parallel([joblib.delayed(warnings_in_a_worker)(tmp_path)]) == [[]]
+    assert warnings_in_a_worker("memory") == []
+
+
+def in_child(function, *args):
+    """Return function(*args) as a forked child computes it."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: there.send(function(*args)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads: on purpose
+        process.start()
+    there.close()
+    try:
+        assert here.poll(60), "the child hangs"
+        return here.recv()
+    finally:
+        process.join(60)
+        process.close()
+        here.close()
+
+
+@posix_only
+def test_a_fork_in_the_middle_of_writing_is_safe(tmp_path):
+    """Children forked while a thread writes neither hang nor harm the database."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, range(50))
+    stop = threading.Event()
+
+    def write():
+        while not stop.is_set():
+            put(cache, range(50))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(10):
+            assert in_child(put_and_count, cache, range(100)) == 100
+    finally:
+        stop.set()
+        thread.join()
+    assert kept(cache, range(100)) == set(range(100))
+
+
+def write_for_ever(cache, start):
+    while True:
+        for first in range(start, start + 400, 25):
+            put(cache, range(first, first + 25))
+            time.sleep(0.001)  # SQLite's queue is not a fair one
+
+
+@posix_only
+def test_killed_writers_leave_nothing_wrong(tmp_path):
+    """After SIGKILL at 20 random moments with 4 writers, entries are right and writing goes on."""
+    cache = EmbeddingCache(tmp_path)
+    context = multiprocessing.get_context("fork")
+    rng = random.Random(0)  # noqa: S311
+    writers = []
+    for _ in range(20):
+        while len(writers) < 4:
+            start = 100 * len(writers)
+            writers.append(context.Process(target=write_for_ever, args=(cache, start), daemon=True))
+            writers[-1].start()
+        time.sleep(rng.random() / 10)
+        victim = writers.pop(rng.randrange(4))
+        victim.kill()
+        kept(cache, range(800))
+        victim.join()
+    for writer in writers:
+        writer.kill()
+        writer.join()
+    begun = time.monotonic()
+    assert len(kept(cache, range(800))) > 25
+    put(cache, range(800))
+    assert time.monotonic() - begun < 10  # nobody's lock is left
+    assert kept(cache, range(800)) == set(range(800))
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [database(cache)]
+
+
+# what happens to files ------------------------------------------------------------------------
+
+
+@settings(
+    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+@given(data=st.data())
+def test_no_damage_gives_a_wrong_embedding(data):
+    """Noise or a cut anywhere: what is found is right, and the next put makes all readable."""
+    stores._WARNED.clear()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cache = EmbeddingCache(folder)
+        put(cache, range(600))
+        content = bytearray(database(cache).read_bytes())
+        for _ in range(data.draw(st.integers(1, 4))):
+            start = data.draw(st.one_of(st.integers(0, 200), st.integers(0, len(content) - 1)))
+            if data.draw(st.booleans()):
+                noise = random.Random(data.draw(st.integers(0, 9)))  # noqa: S311
+                size = data.draw(st.sampled_from([1, 8, 500, 20_000]))
+                content[start : start + size] = noise.randbytes(size)
+            else:
+                del content[start:]
+                break
+        database(cache).write_bytes(content)
+        kept(cache, range(700))
+        put(cache, range(600))
+        assert kept(cache, range(600)) == set(range(600))
+
+
+@pytest.mark.parametrize("damage", ["noise", "cut", "older", "newer", "foreign", "trigger"])
+def test_a_damaged_database_is_moved_and_begun_again(tmp_path, damage):
+    """One warning says where the old one is; everything can be written and read again."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, range(1000))
+    if damage == "noise":
+        database(cache).write_bytes(random.Random(0).randbytes(50_000))  # noqa: S311
+    elif damage == "cut":
+        os.truncate(database(cache), database(cache).stat().st_size // 2)
+    elif damage == "older":
+        execute(cache, "PRAGMA user_version = 0")
+    elif damage == "newer":
+        execute(cache, "PRAGMA user_version = 2")
+    elif damage == "foreign":
+        execute(cache, "CREATE TABLE mine (a)")
+    else:
+        execute(
+            cache,
+            "CREATE TRIGGER t AFTER INSERT ON embeddings BEGIN DELETE FROM embeddings; END",
+        )
+    with one_warning("It was moved to"):
+        assert kept(cache, range(1000)) == set()
+        put(cache, range(1000))
+        assert kept(cache, range(1000)) == set(range(1000))
+    assert len(list(tmp_path.glob("v1-damaged-*"))) == 1
+    cache.clear()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_entry_is_a_miss_and_is_replaced(tmp_path):
+    """A flipped bit costs one embedding, silently."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, range(100))
+    execute(cache, "UPDATE embeddings SET value = zeroblob(64) WHERE rowid = 8")
+    assert kept(cache, range(100)) == set(range(100)) - {7}
+    put(cache, [7])
+    assert kept(cache, range(100)) == set(range(100))
+
+
+@pytest.mark.parametrize("value", ["NULL", "1.5", "'text'", "CAST(x'ff' AS TEXT)", "zeroblob(40)"])
+@pytest.mark.parametrize("column", ["value", "checksum"])
+def test_a_hostile_value_is_a_miss(tmp_path, column, value):
+    """Values of another type or length are refused without an error."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, range(3))
+    execute(cache, f"UPDATE embeddings SET {column} = {value} WHERE rowid = 1")  # noqa: S608
+    assert kept(cache, range(3)) == {1, 2}
+
+
+def test_a_huge_value_is_not_read(tmp_path):
+    """A blob larger than any embedding never fills the memory."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, range(3))
+    execute(cache, "UPDATE embeddings SET value = zeroblob(50000000) WHERE rowid = 1")
+    with one_warning("too big"):
+        assert kept(cache, range(3)) <= {1, 2}
+        put(cache, range(3))
+    assert kept(cache, range(3)) == {0, 1, 2}
+
+
+def test_a_folder_deleted_under_way_is_made_again(tmp_path):
+    """Whoever deletes the folder clears the cache, and work goes on without a word."""
+    cache = EmbeddingCache(tmp_path / "a" / "cache")
+    put(cache, range(10))
+    for path in sorted(tmp_path.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert kept(cache, range(10)) == set()
+    put(cache, [3])
+    assert kept(cache, range(10)) == {3}
+
+
+def test_a_folder_deleted_in_the_middle_of_a_put_is_made_again(tmp_path, monkeypatch):
+    """The put is tried once more where its database has gone."""
+    cache = EmbeddingCache(tmp_path / "cache")
+    put(cache, [1])
+    write, calls = stores.FolderStore._write, []
+
+    def interfering(self, db, table, items):
+        calls.append(1)
+        if len(calls) == 1:
+            cache.clear()
+        write(self, db, table, items)
+
+    monkeypatch.setattr(stores.FolderStore, "_write", interfering)
+    put(cache, [2])
+    assert kept(cache, [1, 2]) == {2}
+
+
+@pytest.mark.parametrize("message", ["attempt to write a readonly database", "disk I/O error"])
+def test_a_database_that_fails_costs_one_warning(tmp_path, monkeypatch, message):
+    """Whatever SQLite complains about, results are those without a cache."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, [1])
+
+    def fail(*args, **kwargs):
+        raise sqlite3.OperationalError(message)
+
+    monkeypatch.setattr(stores.sqlite3, "connect", fail)
+    with one_warning(f"can't be used ({message})"):
+        put(cache, [2])
+        assert kept(cache, [1, 2]) == set()
+        assert (cache.entries, cache.size) == (0, 0)
+
+
+@posix_only
+def test_a_full_disk_costs_one_warning(tmp_path):
+    """Where nothing more fits, what was kept is served, the rest is not kept, nothing is wrong."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, range(100))
+
+    def on_a_full_disk():
+        import resource
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        limit = database(cache).stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        with one_warning("can't be used"):
+            put(cache, range(100, 4000))
+            put(cache, range(100, 4000))
+            return kept(cache, range(4000))
+
+    assert in_child(on_a_full_disk) >= set(range(100))
+    put(cache, range(4000))
+    assert kept(cache, range(4000)) == set(range(4000))
+
+
+@posix_only
+def test_a_read_only_folder_serves_what_it_has(tmp_path):
+    """Someone without the right to write finds all entries, and is warned once when putting."""
+    cache = EmbeddingCache(tmp_path / "cache")
+    put(cache, range(10))
+
+    def as_nobody():
+        if os.getuid() == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+        found = kept(cache, range(20))
+        with one_warning("can't be used"):
+            put(cache, [11])
+            put(cache, [12])
+        return found, kept(cache, range(20))
+
+    places = [database(cache), database(cache).parent, tmp_path / "cache"]
+    for place in places:
+        place.chmod(0o555)
+    for parent in tmp_path.parents[:-2]:  # pytest keeps its folders private
+        if parent.stat().st_uid == os.getuid() and parent != Path(tempfile.gettempdir()):
+            parent.chmod(0o755)
+    tmp_path.chmod(0o755)
+    try:
+        assert in_child(as_nobody) == (set(range(10)), set(range(10)))
+    finally:
+        for place in places:
+            place.chmod(0o755)
+
+
+def test_a_folder_that_cannot_be_made_costs_one_warning(tmp_path):
+    """A parent that is a file, for one, is not the end of the fit."""
+    (tmp_path / "file").touch()
+    cache = EmbeddingCache(tmp_path / "file" / "cache")
+    with one_warning("name another folder"):
+        put(cache, [1])
+        put(cache, [1])
+        assert kept(cache, [1]) == set()
+
+
+def test_another_format_is_left_alone(tmp_path):
+    """A newer version keeps its database beside ours; neither reads, moves nor clears the other."""
+    (tmp_path / "v2").mkdir()
+    (tmp_path / "v2" / "embeddings.sqlite").write_bytes(b"of the future")
+    cache = EmbeddingCache(tmp_path)
+    put(cache, [1])
+    cache.clear()
+    assert (tmp_path / "v2" / "embeddings.sqlite").read_bytes() == b"of the future"
+
+
+def test_clear_does_not_harm_a_writer(tmp_path):
+    """Clearing again and again while another process puts is no error and no warning there."""
+    cache = EmbeddingCache(tmp_path)
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=put_for_a_second, args=(cache, stores._PRAGMAS))
+    process.start()
+    while process.is_alive():
+        cache.clear()
+        time.sleep(0.1)
+    process.join()
+    assert process.exitcode == 0
+    process.close()
+    put(cache, range(50))
+    assert kept(cache, range(50)) == set(range(50))
+
+
+def put_for_a_second(cache, pragmas):
+    stores._PRAGMAS = pragmas
+    warnings.simplefilter("error")
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        put(cache, range(50))
+        kept(cache, range(50))
