@@ -663,6 +663,18 @@ def test_no_damage_gives_a_wrong_embedding(data):
         assert kept(cache, range(600)) == set(range(600))
 
 
+def test_damage_that_sqlite_does_not_see_ends_with_the_next_put(tmp_path):
+    """A key in the index that leads lookups astray is found out by reading back what is written."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, range(600))
+    content = bytearray(database(cache).read_bytes())
+    content[content.rfind(sorted(map(key, range(600)))[300])] = 255  # in the index, not the table
+    database(cache).write_bytes(content)
+    with one_warning("lost as soon as they are written"):
+        put(cache, range(600))
+    assert kept(cache, range(600)) == set(range(600))
+
+
 @pytest.mark.parametrize("damage", ["noise", "cut", "older", "newer", "foreign", "trigger"])
 def test_a_damaged_database_is_moved_and_begun_again(tmp_path, damage):
     """One warning says where the old one is; everything can be written and read again."""
