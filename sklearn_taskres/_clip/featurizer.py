@@ -3,20 +3,19 @@
 from numbers import Integral
 from os import PathLike
 
-import numpy as np
-from sklearn.base import TransformerMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 
 from .._formulas import unit
-from .._persistence import VersionStamp
+from .base import CLIPTransformer
 from .cache import EmbeddingCache, as_cache
 from .embedding import View, embed_images
 from .images import list_images
 from .views import AUGMENTATIONS
 
 
-class CLIPFeaturizer(TransformerMixin, VersionStamp):
+class CLIPFeaturizer(CLIPTransformer):
     """Embed images with the image tower of a frozen CLIP.
 
     Nothing is learned, so `transform` works without `fit`. Embeddings are **raw** by default: the
@@ -227,44 +226,19 @@ class CLIPFeaturizer(TransformerMixin, VersionStamp):
     def _embed(self, X, views):
         """Embeddings of the views of images, (n_samples, n_views, d)."""
         self._validate_params()
-        from .._device import resolve_device
-        from .encoder import load_encoder, product_of
-        from .pretrained import find_model
-
-        resolve_device(self.device)  # a wrong one is refused, also where the cache has everything
-        source = find_model(self.model_name, self.pretrained)
+        source = self._source()
         embeddings = embed_images(
             list_images(X),
             views,
             source,
-            source.fingerprint(product_of(self.precision)),
-            lambda: load_encoder(
-                self.model_name, self.pretrained, device=self.device, precision=self.precision
-            ),
+            self._fingerprint(source),
+            self._encoder,
             as_cache(self.cache),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             verbose=self.verbose,
         )
         return unit(embeddings) if self.normalize else embeddings
-
-    def get_feature_names_out(self, input_features=None):
-        """Return the names of the columns, the class's name in lower case and a number.
-
-        Parameters
-        ----------
-        input_features : None or array-like
-            Ignored.
-
-        Returns
-        -------
-        ndarray of shape (d,), object
-        """
-        from .pretrained import find_model
-
-        width = find_model(self.model_name, self.pretrained).embedding_size
-        prefix = type(self).__name__.lower()
-        return np.array([f"{prefix}{i}" for i in range(width)], dtype=object)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -27,7 +27,7 @@ _SCHEMA = {table.encode(): sql.encode() for table, sql in _CREATE.items()} | {
     f"sqlite_autoindex_{table}_1".encode(): None for table in _TABLES
 }
 _PRAGMAS = (
-    "page_size = 16384",  # holds seven embeddings; SQLite's own 4096 reads 20 % slower
+    "page_size = 16384",  # holds seven embeddings; SQLite's own 4096 reads more slowly
     "journal_mode = DELETE",  # no memory map, no file left beside, readable on read-only disks
     "synchronous = NORMAL",
     "trusted_schema = OFF",

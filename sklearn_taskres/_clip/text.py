@@ -5,10 +5,10 @@ from os import PathLike
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.base import TransformerMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._persistence import VersionStamp
+from .base import CLIPTransformer
 from .cache import EmbeddingCache, as_cache, embedding_keys, text_digest
 from .prompts import TEMPLATES
 
@@ -24,7 +24,7 @@ class ClassFeatures(NamedTuple):
     bias: np.ndarray | None
 
 
-class CLIPTextFeaturizer(TransformerMixin, VersionStamp):
+class CLIPTextFeaturizer(CLIPTransformer):
     """Embed class names with the text tower of a frozen CLIP.
 
     Each name is put into every template, each prompt is embedded, and the **raw** embeddings are
@@ -73,8 +73,7 @@ class CLIPTextFeaturizer(TransformerMixin, VersionStamp):
     -----
     The model is loaded when a prompt has to be encoded, and kept for the process, never on the
     estimator, which is pickled and cloned without weights. A prompt that is too long, or holds
-    words that the model never saw, draws a warning each time and is not kept in the cache. ViT-B/32
-    embeds some 20 prompts a second on one CPU core.
+    words that the model never saw, draws a warning each time and is not kept in the cache.
 
     open_clip downloads weights on their first use. Where there is no network that takes a minute to
     fail, and no time with the environment variable HF_HUB_OFFLINE=1.
@@ -166,10 +165,7 @@ class CLIPTextFeaturizer(TransformerMixin, VersionStamp):
             If weights would have to be downloaded and cannot be (`ModelUnavailableError`).
         """
         self._validate_params()
-        from .pretrained import find_model
-
-        width = find_model(self.model_name, self.pretrained).embedding_size
-        return self._mean_over_templates(X, "encode_texts", width)
+        return self._mean_over_templates(X, "encode_texts", self._source().embedding_size)
 
     def class_features(self, class_names):
         """Return class embeddings taken apart at CLIP's text projection.
@@ -201,13 +197,6 @@ class CLIPTextFeaturizer(TransformerMixin, VersionStamp):
         self._validate_params()
         return float(self._cached([""], "logit_scale", 1)[0, 0])
 
-    def _encoder(self):
-        from .encoder import load_encoder
-
-        return load_encoder(
-            self.model_name, self.pretrained, device=self.device, precision=self.precision
-        )
-
     def _mean_over_templates(self, class_names, output, width):
         """Mean over templates of an output of the encoder for each prompt, (n_classes, width)."""
         names = _checked_names(class_names)
@@ -220,14 +209,7 @@ class CLIPTextFeaturizer(TransformerMixin, VersionStamp):
 
     def _cached(self, texts, output, width):
         """Rows (n_texts, width) of what the encoder's `output` is for texts, kept in the cache."""
-        from .._device import resolve_device
-        from .encoder import product_of
-        from .pretrained import find_model
-
-        resolve_device(self.device)  # a wrong one is refused, also where the cache has everything
-        cache = as_cache(self.cache)
-        source = find_model(self.model_name, self.pretrained)
-        fingerprint = source.fingerprint(product_of(self.precision))
+        cache, fingerprint = as_cache(self.cache), self._fingerprint(self._source())
         keys = embedding_keys(map(text_digest, texts), fingerprint, output)
         rows, found = cache.get(keys, width)
         missing = np.flatnonzero(~found)
@@ -257,24 +239,6 @@ class CLIPTextFeaturizer(TransformerMixin, VersionStamp):
             f"the class name, a list of them, or the name of a data set: {', '.join(TEMPLATES)}. "
             f"Got {self.templates!r} instead."
         )
-
-    def get_feature_names_out(self, input_features=None):
-        """Return the names of the columns, the class's name in lower case and a number.
-
-        Parameters
-        ----------
-        input_features : None or array-like
-            Ignored.
-
-        Returns
-        -------
-        ndarray of shape (d,), object
-        """
-        from .pretrained import find_model
-
-        width = find_model(self.model_name, self.pretrained).embedding_size
-        prefix = type(self).__name__.lower()
-        return np.array([f"{prefix}{i}" for i in range(width)], dtype=object)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
