@@ -1,6 +1,7 @@
 """Where tensors live and how precisely they are multiplied: device and precision, resolved."""
 
 import contextlib
+from collections.abc import Callable
 
 import torch
 
@@ -55,6 +56,20 @@ def _available(kind):
         return True
     accelerator = torch.accelerator.current_accelerator()
     return accelerator is not None and accelerator.type == kind
+
+
+def fastest_precision(device):
+    """Return the precision in which a device multiplies matrices fastest.
+
+    It is "bfloat16" where there are units for it: CUDA from compute capability 8.0 on, and Intel's
+    AMX. A CPU that has bfloat16 instructions without such units is faster in "float32".
+    """
+    if device.type == "cuda":
+        has_units = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        ask: Callable[[], dict] = getattr(torch.cpu, "get_capabilities", dict)  # not in torch 2.9
+        has_units = device.type == "cpu" and ask().get("amx_bf16", False)
+    return "bfloat16" if has_units else "float32"
 
 
 def product_precision(device, precision):

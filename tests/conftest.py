@@ -1,13 +1,13 @@
 """Tiny CLIPs with random weights, one of each family, so that no test needs the network."""
 
 import functools
-import json
 import os
 from pathlib import Path
 
 import pytest
 
 from sklearn_taskres import EmbeddingCache
+from sklearn_taskres.benchmark.random_clip import write_random_clip
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 
@@ -49,32 +49,11 @@ CONFIGS = {
 }
 
 
-def save_clip(folder, config, seed=0, **preprocessing):
-    """Write a random model to a folder as open_clip's "local-dir:" reads it; return its name."""
-    import torch
-    from safetensors.torch import save_model
-
-    from sklearn_taskres._clip.pretrained import build_model
-
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {"model_cfg": config, "preprocess_cfg": preprocessing}
-    (folder / "open_clip_config.json").write_text(json.dumps(content))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = build_model(folder / "open_clip_config.json")
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):  # zeros would hide a forgotten bias
-                torch.nn.init.normal_(parameter, std=0.1)
-    save_model(model, str(folder / "open_clip_model.safetensors"))
-    return f"local-dir:{folder}"
-
-
 @pytest.fixture(scope="session")
 def make_clip(tmp_path_factory):
     """Family (a key of CONFIGS) to the name of a tiny model of it, saved once a session."""
     return functools.cache(
-        lambda family: save_clip(tmp_path_factory.mktemp(family), CONFIGS[family])
+        lambda family: write_random_clip(tmp_path_factory.mktemp(family), CONFIGS[family])
     )
 
 
@@ -86,8 +65,8 @@ def tiny_clip(make_clip):
 
 @pytest.fixture(scope="session")
 def clip_writer():
-    """`save_clip` and CONFIGS, for tests that vary them."""
-    return save_clip, CONFIGS
+    """`write_random_clip` and CONFIGS, for tests that vary them."""
+    return write_random_clip, CONFIGS
 
 
 @pytest.fixture(autouse=True, scope="session")

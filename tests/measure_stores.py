@@ -7,9 +7,7 @@ before a read, and under the nose of a reader that has it open; and a writer is 
 Run ``python tests/measure_stores.py`` for the table (needs ``pip install lmdb``; a minute or two).
 """
 
-import contextlib
 import functools
-import hashlib
 import os
 import signal
 import subprocess
@@ -19,33 +17,12 @@ import time
 import warnings
 from pathlib import Path
 
-import joblib
 import numpy as np
 
 from sklearn_taskres._clip.cache import EmbeddingCache
+from sklearn_taskres.benchmark.warm import STORES, D, N, example_keys, example_rows
 
-N, D, BATCH = 20_000, 512, 1000
-
-
-def keys():
-    return [hashlib.blake2b(b"%d" % i, digest_size=20).digest() for i in range(N)]
-
-
-def embeddings():
-    return np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
-
-
-class SQLite:
-    """EmbeddingCache itself, checksums verified."""
-
-    def __init__(self, folder):
-        self.cache = EmbeddingCache(folder)
-
-    def put(self, names, rows):
-        self.cache.put(names, rows)
-
-    def get(self, names):
-        return self.cache.get(names, D)
+BATCH = 1000
 
 
 class LMDB:
@@ -71,59 +48,17 @@ class LMDB:
         return rows, found
 
 
-class Npy:
-    """A .npy an image, moved into place; no checksum."""
-
-    def __init__(self, folder):
-        self.folder = Path(folder)
-
-    def put(self, names, rows):
-        for name, row in zip(names, rows, strict=True):
-            scratch = self.folder / f"{name.hex()}.part"
-            with scratch.open("wb") as file:
-                np.save(file, row)
-            scratch.rename(self.folder / f"{name.hex()}.npy")
-
-    def get(self, names):
-        rows, found = np.zeros((len(names), D), np.float32), np.zeros(len(names), bool)
-        for index, name in enumerate(names):
-            with contextlib.suppress(FileNotFoundError):
-                rows[index], found[index] = np.load(self.folder / f"{name.hex()}.npy"), True
-        return rows, found
-
-
-class JoblibMemory:
-    """joblib.Memory around a function of one image's key; its files are pickles."""
-
-    def __init__(self, folder):
-        self.rows = dict(zip(keys(), embeddings(), strict=True))
-        self.missed = 0
-        self.encode = joblib.Memory(folder, verbose=0).cache(self._encode, ignore=["self"])
-
-    def _encode(self, name):
-        self.missed += 1
-        return self.rows[name]
-
-    def put(self, names, rows):
-        for name in names:
-            self.encode(name)
-
-    def get(self, names):
-        rows = np.stack([self.encode(name) for name in names])
-        return rows, np.arange(len(names)) >= self.missed
-
-
-STORES = {"SQLite": SQLite, "LMDB": LMDB, ".npy": Npy, "joblib.Memory": JoblibMemory}
+ALL = {**STORES, "LMDB": LMDB}
 
 
 def child(store, task, folder):
     """What a fresh process does: print one figure, or die of it."""
     warnings.simplefilter("ignore")
-    names, rows = keys(), embeddings()
+    names, rows = example_keys(), example_rows()
     order = np.random.default_rng(1).permutation(N)
     asked = [names[i] for i in order]
     begun = time.perf_counter()
-    opened = STORES[store](folder)
+    opened = ALL[store](folder)
     if task == "write":
         for start in range(0, N, BATCH):
             opened.put(names[start : start + BATCH], rows[start : start + BATCH])
@@ -187,7 +122,7 @@ def main():
     print(f"{'':15}{'writes/s':>10}{'reads/s':>10}  (best of 3)   bytes an entry")
     with tempfile.TemporaryDirectory() as scratch:
         make = functools.partial(tempfile.mkdtemp, dir=scratch)
-        for store in STORES:
+        for store in ALL:
             folder = make()
             written = run(store, "write", folder)[1]
             reads = [run(store, "read", folder)[1] for _ in range(3)]

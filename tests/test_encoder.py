@@ -151,16 +151,38 @@ def test_devices_agree(device, tiny_clip, photos):
     assert_allclose(other.encode_texts(PROMPTS), cpu.encode_texts(PROMPTS), atol=1e-2)
 
 
-def test_bfloat16_is_close_and_float32(tiny_clip, photos):
-    """Lower products move embeddings a little, and the result is still float32."""
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_is_close_and_float32(family, make_clip, photos):
+    """A lower precision moves embeddings a little, and the result is still float32."""
     exact, lower = (
-        load_encoder(tiny_clip, None, device="cpu", precision=precision)
+        load_encoder(make_clip(family), None, device="cpu", precision=precision)
         for precision in ("float32", "bfloat16")
     )
     pixels = torch.stack([exact.preprocess(photo) for photo in photos])
-    expected, actual = exact.encode_images(pixels), lower.encode_images(pixels)
-    assert actual.dtype == np.float32
-    assert 0 < np.abs(actual - expected).max() < 0.05 * np.abs(expected).max()
+    for method, inputs in (("encode_images", pixels), ("encode_texts", PROMPTS)):
+        expected, actual = getattr(exact, method)(inputs), getattr(lower, method)(inputs)
+        assert actual.dtype == np.float32
+        assert 0 < np.abs(actual - expected).max() < 0.05 * np.abs(expected).max()
+
+
+def test_auto_is_bfloat16_for_images_where_there_are_units_for_it(tiny_clip, monkeypatch, photos):
+    """With AMX "auto" means another encoder, which computes texts in float32 still."""
+    exact = load_encoder(tiny_clip, None, device="cpu", precision="float32")
+    lower = load_encoder(tiny_clip, None, device="cpu", precision="bfloat16")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    auto = load_encoder(tiny_clip, None, device="cpu")
+    pixels = torch.stack([exact.preprocess(photo) for photo in photos])
+    assert_array_equal(auto.encode_images(pixels), lower.encode_images(pixels))
+    assert_array_equal(auto.encode_texts(PROMPTS), exact.encode_texts(PROMPTS))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert load_encoder(tiny_clip, None, device="cpu").image_precision == "float32"
+
+
+def test_resnets_compute_with_channels_last(make_clip):
+    """Convolutions are faster with channels last; a transformer's tower is left as it is."""
+    for family, expected in (("resnet", True), ("vit", False)):
+        weight = load_encoder(make_clip(family), None, device="cpu").model.visual.conv1.weight
+        assert weight.is_contiguous(memory_format=torch.channels_last) == expected
 
 
 # the traps ------------------------------------------------------------------------------------
@@ -360,13 +382,6 @@ def test_fingerprint_needs_no_weights(monkeypatch):
         find_model("ViT-B-32", tag).fingerprint("float32") for tag in ("openai", "laion2b_e16")
     }
     assert len(prints) == 2
-
-
-def test_encoder_has_its_sources_fingerprint(tiny_clip):
-    """ "auto" and "float32" are one precision, and one encoder."""
-    auto, exact = (load_encoder(tiny_clip, None, precision=p) for p in ("auto", "float32"))
-    assert auto is exact
-    assert auto.fingerprint == find_model(tiny_clip, None).fingerprint("float32")
 
 
 def test_threads_load_once(tmp_path, clip_writer, monkeypatch):

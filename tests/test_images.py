@@ -1,8 +1,13 @@
 """Every kind of image to upright RGB, and every kind of broken one to a sentence."""
 
+import contextlib
 import io
 import os
+import struct
+import time
+import tracemalloc
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +19,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
 from PIL import Image
 
+from sklearn_taskres._clip import images
 from sklearn_taskres._clip.images import (
     UnreadableImagesError,
     describe_image,
@@ -198,12 +204,12 @@ def test_no_file_stays_open(path, tmp_path):
     """Neither a good nor a broken file is left open."""
     (tmp_path / "cut.png").write_bytes(path.read_bytes()[:-60])
     before = os.listdir("/proc/self/fd")
-    images = [read_image(path)]
+    read = [read_image(path)]
     for broken in (tmp_path / "cut.png", __file__):
         with pytest.raises(ValueError, match=r"\w"):
             read_image(broken)
     assert len(os.listdir("/proc/self/fd")) == len(before)
-    assert images[0].getpixel((0, 0)) == tuple(RGB[0, 0])
+    assert read[0].getpixel((0, 0)) == tuple(RGB[0, 0])
 
 
 # what is refused ------------------------------------------------------------------------------
@@ -254,6 +260,75 @@ def test_decompression_bomb(monkeypatch):
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with pytest.raises(ValueError, match="8 x 6 pixels, more than Pillow's safety limit of 40"):
             read_image(encoded(Image.fromarray(RGB)))
+
+
+def test_a_file_larger_than_any_image_is_not_read(tmp_path):
+    """A hole of a terabyte is refused by its size."""
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.write(encoded(Image.fromarray(RGB)))
+        file.truncate(1 << 40)
+    with pytest.raises(ValueError, match="a file of 1099511627776 bytes, larger than an image"):
+        read_image(tmp_path / "huge.png")
+
+
+def test_what_is_no_regular_file(tmp_path):
+    """A folder is refused, and a pipe is not waited for."""
+    with pytest.raises(ValueError, match="a folder; load_image_folder lists"):
+        read_image(tmp_path)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(ValueError, match="not a regular file"):
+            read_image(tmp_path / "pipe")
+
+
+def test_formats_that_start_programs_are_not_decoded():
+    """Pillow knows EPS, and would have Ghostscript run it."""
+    content = encoded(Image.fromarray(RGB), "EPS")
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.format == "EPS"
+    with pytest.raises(ValueError, match="not an image file of a supported format"):
+        read_image(content)
+
+
+def test_a_jpeg_of_many_scans():
+    """A short file can ask for thousands of passes over its pixels."""
+    content = encoded(Image.fromarray(RGB), "JPEG", progressive=True)
+    assert read_image(content).size == (8, 6)
+    last_scan = content[content.rindex(b"\xff\xda") : -2]
+    with pytest.raises(ValueError, match="a JPEG of more than 100 scans"):
+        read_image(content[:-2] + 100 * last_scan + content[-2:])
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF"])
+def test_metadata_read_over_and_over(file_format):
+    """Thousands of tags that each claim the whole of a block do not multiply its memory."""
+    size = 20_000
+    tags = b"".join(struct.pack("<HHII", 300 + i, 7, size, 8) for i in range(3000))
+    exif = b"II*\0" + struct.pack("<I", 8 + size) + bytes(size) + struct.pack("<H", 3000) + tags
+    content = exif
+    if file_format != "TIFF":
+        content = encoded(Image.fromarray(RGB), file_format, exif=b"Exif\0\0" + exif)
+    tracemalloc.start()
+    with warnings.catch_warnings(), contextlib.suppress(ValueError):
+        warnings.simplefilter("ignore")  # Pillow's, a tag each
+        read_image(content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000  # 60 MB if each tag were kept
+
+
+def test_large_images_are_decoded_one_at_a_time(monkeypatch):
+    """Threads do not multiply the memory that a large image takes."""
+    monkeypatch.setattr(images, "_LARGE_PIXELS", 10)
+    content = encoded(Image.fromarray(RGB))
+    with images._ONE_LARGE_IMAGE, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(read_image, content)
+        assert not waiting.done()
+        time.sleep(0.05)
+        assert not waiting.done()
+        images._ONE_LARGE_IMAGE.release()
+        assert waiting.result().size == (8, 6)
+        images._ONE_LARGE_IMAGE.acquire()
 
 
 # collections ----------------------------------------------------------------------------------

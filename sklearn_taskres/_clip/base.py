@@ -31,14 +31,6 @@ class CLIPTransformer(TransformerMixin, VersionStamp):
 
         return find_model(self.model_name, self.pretrained)
 
-    def _fingerprint(self, source):
-        """Return what embeddings are cached under, refusing a wrong device in any case."""
-        from .._device import resolve_device
-        from .encoder import product_of
-
-        resolve_device(self.device)
-        return source.fingerprint(product_of(self.precision))
-
     def _encoder(self):
         from .encoder import load_encoder
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .cache import content_digest, embedding_keys
-from .images import UnreadableImagesError, describe_image, read_image
+from .digests import content_digest, embedding_keys, is_path
+from .images import UnreadableImagesError, describe_image, read_file, read_image
 from .views import augment_image, view_generator
 
 
@@ -139,15 +139,14 @@ def _encode_batch(batch, encoder, rows, keys, put):
 def _decode(image, digest, slots, views, encoder):
     """Return the pixels of each slot, and whether the image is still what was digested."""
     try:
-        upright = read_image(image)
-        is_same = not isinstance(image, str | os.PathLike) or content_digest(image) == digest
+        content = read_file(image) if is_path(image) else image  # read once: digested and decoded
+        is_same = content is image or content_digest(content) == digest
+        upright = read_image(content)
         size = encoder.image_size
         seen = [views[slot].of(upright, digest or b"", size) for slot in slots]
         return [encoder.preprocess(view) for view in seen], is_same
     except ValueError as error:
         return error
-    except OSError as error:  # it vanished between decoding and the second look
-        return ValueError(error.strerror or str(error))
 
 
 def _ahead(function, items, n_ahead, num_workers, verbose):

@@ -3,7 +3,6 @@
 Estimators import this file inside the functions that need a model, since it imports torch.
 """
 
-import contextlib
 import copy
 import functools
 import os
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from .._device import PRECISIONS, product_precision, resolve_device
+from .._device import PRECISIONS, fastest_precision, product_precision, resolve_device
 from .pretrained import build_model, build_tokenizer, find_model, names_its_weights
 
 __all__ = ["Encoder", "build_model", "build_tokenizer", "load_encoder"]
@@ -35,7 +34,7 @@ def load_encoder(model_name, pretrained, *, device=None, precision="auto"):
     device : None, str or torch.device
         See `resolve_device`.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Precision of matrix products. "auto" is float32.
+        Precision in which the towers compute. See `image_precision` and `text_precision`.
 
     Returns
     -------
@@ -60,13 +59,19 @@ def load_encoder(model_name, pretrained, *, device=None, precision="auto"):
     else:
         pretrained = os.fspath(pretrained)
     stamp, device = _stamp(model_name, pretrained), resolve_device(device)
+    precisions = image_precision(precision, device), text_precision(precision)
     with _LOADING:  # whoever comes second waits, and finds the encoder loaded
-        return _cached_encoder(model_name, pretrained, stamp, device, product_of(precision))
+        return _cached_encoder(model_name, pretrained, stamp, device, *precisions)
 
 
-def product_of(precision):
-    """Return the precision of products, "float32" or "bfloat16", that a `precision` stands for."""
-    return "bfloat16" if precision == "bfloat16" else "float32"
+def image_precision(precision, device):
+    """Return the precision of the image tower: for "auto" whatever is fastest on the device."""
+    return fastest_precision(device) if precision == "auto" else precision
+
+
+def text_precision(precision):
+    """Return the precision of the text tower: for "auto" float32, as there are few prompts."""
+    return "float32" if precision == "auto" else precision
 
 
 def _stamp(model_name, pretrained):
@@ -79,8 +84,8 @@ def _stamp(model_name, pretrained):
 
 
 @functools.lru_cache(maxsize=_KEPT_ENCODERS)
-def _cached_encoder(model_name, pretrained, stamp, device, precision):
-    return Encoder(find_model(model_name, pretrained), device, precision)
+def _cached_encoder(model_name, pretrained, stamp, device, *precisions):
+    return Encoder(find_model(model_name, pretrained), device, *precisions)
 
 
 class Encoder:
@@ -94,8 +99,10 @@ class Encoder:
         open_clip's model: eval mode, no gradients, shared by everyone in the process.
     device : torch.device
         Where it computes.
-    precision : {"float32", "bfloat16"}
-        Precision of its matrix products; results are float32.
+    image_precision : {"float32", "bfloat16"}
+        What the image tower holds and computes in; results are float32.
+    text_precision : {"float32", "bfloat16"}
+        What the text tower multiplies in; results are float32.
     embedding_size : int
         Elements of an embedding, d.
     image_size : int or pair of int
@@ -106,31 +113,30 @@ class Encoder:
         PIL image of mode RGB to a tensor (3, height, width).
     """
 
-    def __init__(self, source, device, precision):
+    def __init__(self, source, device, image_precision, text_precision):
         self.source = source
         self.device = device
-        self.precision = precision
+        self.image_precision = image_precision
+        self.text_precision = text_precision
         model, self._token_ids = source.model()
+        self.logit_scale = float(model.logit_scale.exp())
         self.model = model.to(device)
+        self._pixel_format = {"dtype": getattr(torch, image_precision)}
+        if _is_convolutional(model.visual):
+            self._pixel_format["memory_format"] = torch.channels_last  # about a quarter faster
+        model.visual.to(**self._pixel_format)
         self.embedding_size = source.embedding_size
         self.image_size = source.preprocessing["size"]
-        self.logit_scale = float(model.logit_scale.exp())
         self.preprocess = source.preprocess()
-
-    @functools.cached_property
-    def fingerprint(self):
-        """Text that is equal only for encoders that give the same embeddings."""
-        return self.source.fingerprint(self.precision)
 
     def encode_images(self, pixels):
         """Return raw embeddings, float32 (b, d), of b preprocessed images (3, height, width)."""
         batch = torch.stack(list(pixels))
         if self.device.type == "cuda":
             batch = batch.pin_memory()  # copied while the host goes on
-        batch = batch.to(self.device, non_blocking=True)
-        with self._computing():
-            embeddings = self.model.encode_image(batch, normalize=False)
-        return _to_numpy(embeddings)
+        batch = batch.to(self.device, non_blocking=True).to(**self._pixel_format)
+        with torch.inference_mode():
+            return _to_numpy(self.model.encode_image(batch, normalize=False))
 
     def encode_texts(self, prompts):
         """Return raw embeddings, float32 (n, d), of a list of prompts."""
@@ -191,13 +197,8 @@ class Encoder:
 
     def _encode_tokens(self, model, prompts):
         tokens = self.tokenize(list(prompts)).to(self.device)
-        with self._computing():
+        with torch.inference_mode(), product_precision(self.device, self.text_precision):
             return _to_numpy(model.encode_text(tokens, normalize=False))
-
-    @contextlib.contextmanager
-    def _computing(self):
-        with torch.inference_mode(), product_precision(self.device, self.precision):
-            yield
 
     @functools.cached_property
     def _projection(self):
@@ -226,6 +227,11 @@ class Encoder:
         model = _shallow_copy(self.model)
         model.text = bare
         return model
+
+
+def _is_convolutional(tower):
+    """Whether an image tower is more than a transformer behind one convolution."""
+    return sum(isinstance(module, torch.nn.Conv2d) for module in tower.modules()) > 1
 
 
 def _shallow_copy(module):

@@ -1,7 +1,11 @@
 """Any image that users have, paths, bytes, PIL images or arrays, as PIL images of mode RGB."""
 
+import contextlib
+import functools
 import io
 import os
+import stat
+import threading
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -11,6 +15,19 @@ _KINDS = (
     "a path, bytes, a PIL image, or an array of shape (H, W), (H, W, 3) or (3, H, W), uint8 or "
     "float in [0, 1]"
 )
+#: Formats that are decoded. Others are rare; some of their decoders start other programs (EPS), or
+#: are little tested. AVIF and HEIF need a Pillow, or a plugin, that has them.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "PPM", "JPEG2000", "AVIF", "HEIF")
+#: Bytes a pixel that no file needs more of: a file that is larger than so much and Pillow's limit
+#: of pixels is refused unread.
+_FILE_BYTES_PER_PIXEL = 4
+#: Passes over the pixels that a JPEG may ask for; ten are usual, and a file of a megabyte could ask
+#: for a hundred thousand.
+_JPEG_SCANS = 100
+_START_OF_SCAN = b"\xff\xda"
+#: Images of more pixels are decoded one at a time, so that threads do not multiply their memory.
+_LARGE_PIXELS = 1 << 24
+_ONE_LARGE_IMAGE = threading.Lock()
 #: Formats whose mode "I" holds 16 bits of grey, however Pillow's version calls them.
 _GREY_16_FORMATS = ("PNG", "PPM")
 
@@ -117,9 +134,9 @@ def read_image(image):
         If it cannot be read, with the reason.
     """
     if isinstance(image, str | os.PathLike):
-        return _decode(image)
+        return _decode(read_file(image))
     if isinstance(image, bytes | bytearray | memoryview):
-        return _decode(io.BytesIO(image))
+        return _decode(bytes(image))
     if isinstance(image, Image.Image):
         return _to_rgb(image)
     image = _from_torch(image)
@@ -138,26 +155,81 @@ def _kind(image):
     return type(image).__name__ + ("" if shape is None else f" of shape {tuple(shape)}")
 
 
-def _decode(file):
-    """Decode a file, turning Pillow's many errors into one."""
+def read_file(path):
+    """Return the bytes of an image file.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ValueError
+        If it can't be read, is no regular file (a pipe would be waited for), or is larger than any
+        image that would be decoded.
+    """
     try:
-        with Image.open(file) as image:
-            _refuse_bomb(image)
-            return _to_rgb(image)
+        state = os.stat(path)
+        if stat.S_ISDIR(state.st_mode):
+            raise ValueError("a folder; load_image_folder lists the images in one")
+        if not stat.S_ISREG(state.st_mode):
+            raise ValueError("not a regular file")
+        _refuse_size(state.st_size)
+        with open(path, "rb") as file:
+            return file.read(state.st_size + 1)
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from error
+
+
+def _decode(content):
+    """Decode a file's bytes, turning Pillow's many errors into one."""
+    try:
+        with Image.open(io.BytesIO(content), formats=_formats()) as image:
+            _refuse_scans(image, content)
+            with _room_for(image):
+                return _to_rgb(image)
     except UnidentifiedImageError as error:
-        raise ValueError("not an image file that Pillow can read") from error
+        raise ValueError("not an image file of a supported format") from error
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
     except Exception as error:  # broken files make decoders raise SyntaxError, struct.error, …
         raise ValueError(str(error) or type(error).__name__) from error
 
 
-def _refuse_bomb(image):
+@functools.cache
+def _formats():
+    """Those of `_FORMATS` that this Pillow has, in order."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _room_for(image):
+    """Return what to hold while an image is decoded; refuse one of too many pixels."""
+    n_pixels = image.width * image.height
     limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
+    if limit is not None and n_pixels > limit:
         raise ValueError(
             f"{image.width} x {image.height} pixels, more than Pillow's safety limit of {limit}; "
             f"raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file"
+        )
+    return _ONE_LARGE_IMAGE if n_pixels > _LARGE_PIXELS else contextlib.nullcontext()
+
+
+def _refuse_scans(image, content):
+    if image.format in ("JPEG", "MPO") and content.count(_START_OF_SCAN) > _JPEG_SCANS:
+        raise ValueError(f"a JPEG of more than {_JPEG_SCANS} scans, which would take very long")
+
+
+def _refuse_size(n_bytes):
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and n_bytes > limit * _FILE_BYTES_PER_PIXEL:
+        raise ValueError(
+            f"a file of {n_bytes} bytes, larger than an image within Pillow's safety limit; raise "
+            f"PIL.Image.MAX_IMAGE_PIXELS if you trust the file"
         )
 
 
@@ -173,8 +245,8 @@ def _to_rgb(image):
         )
     image = ImageOps.exif_transpose(image)
     if is_grey_16:
-        grey = np.asarray(image).astype(np.float64) / 257  # 65535 / 255
-        image = Image.fromarray(np.rint(grey).astype(np.uint8))
+        grey = np.asarray(image).astype(np.int32)
+        image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))  # 65535 / 255 = 257
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

@@ -203,8 +203,13 @@ def _hub_source(model_name, repository):
     )
 
 
+def architecture_config(name):
+    """Return open_clip's configuration of an architecture, a dict; None for an unknown name."""
+    return open_clip.get_model_config(name)
+
+
 def _architecture_source(model_name, architecture, pretrained):
-    config = open_clip.get_model_config(architecture)
+    config = architecture_config(architecture)
     if config is None:
         raise ValueError(
             f"model_name={model_name!r} is no CLIP that open_clip knows."

@@ -60,8 +60,8 @@ class CLIPTextFeaturizer(CLIPTransformer):
     device : None, str or torch.device, default=None
         Where the model computes. None takes CUDA where there is one, else MPS, else the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Precision of the matrix products. "auto" is float32. Try "bfloat16" where it is faster;
-        embeddings then move by about a percent.
+        Precision of the matrix products. "auto" is float32: there are few prompts, and what they
+        embed to is the classifier.
     cache : "memory", str, path-like, EmbeddingCache or None, default="memory"
         Where embeddings of prompts are kept, as in `CLIPFeaturizer`.
 
@@ -209,7 +209,12 @@ class CLIPTextFeaturizer(CLIPTransformer):
 
     def _cached(self, texts, output, width):
         """Rows (n_texts, width) of what the encoder's `output` is for texts, kept in the cache."""
-        cache, fingerprint = as_cache(self.cache), self._fingerprint(self._source())
+        from .._device import resolve_device
+        from .encoder import text_precision
+
+        resolve_device(self.device)  # refuses a wrong one, also where all is known
+        cache = as_cache(self.cache)
+        fingerprint = self._source().fingerprint(text_precision(self.precision))
         keys = embedding_keys(map(text_digest, texts), fingerprint, output)
         rows, found = cache.get(keys, width)
         missing = np.flatnonzero(~found)

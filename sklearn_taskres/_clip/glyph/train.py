@@ -28,7 +28,7 @@ PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)  # open_clip's default preproce
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 
 POOL = 60_000  # pictures, drawn once
-STEPS = 1000
+STEPS = 700
 BATCH = 256
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
@@ -68,7 +68,7 @@ def train(seed, steps=STEPS, pool=POOL, report=None):
     pool : int
         Number of pictures.
     report : callable, optional
-        Called with the averaged model and the token ids every 500 steps.
+        Called with the averaged model and the token ids every 100 steps.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def train(seed, steps=STEPS, pool=POOL, report=None):
         averaged.update_parameters(model)
         if step % 100 == 0:
             _log(f"step {step}: loss {loss.item():.3f}, scale {model.logit_scale.exp():.1f}")
-        if report and step % 500 == 0:
+        if report and step % 100 == 0:
             report(averaged.module, token_ids)
     return _finish(averaged.module.eval(), token_ids), token_ids
 

@@ -1,0 +1,97 @@
+"""Images to embeddings: cold beside a bare loop, warm beside other stores, and memory."""
+
+import contextlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from . import cold, memory, warm
+from .machine import describe_machine
+from .random_clip import write_random_clip
+
+PARTS = ("warm", "cold", "memory")
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+
+
+def add_arguments(parser):
+    """Add this subcommand's options to an argparse parser."""
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--images", type=Path, help="folder of images; drawn ones by default")
+    parser.add_argument("--n-images", type=int, default=600, help="for the cold part, at most")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=["ViT-B-32", "RN50"],
+        help="architectures, given random weights",
+    )
+    parser.add_argument("--device", help="as in CLIPFeaturizer")
+    parser.add_argument("--repeats", type=int, default=3, help="runs a figure; medians count")
+    parser.add_argument("--output", type=Path, help="write the figures as JSON there")
+
+
+def run(options):
+    """Measure the parts that `options` names, print them, and write them as JSON."""
+    from .._device import resolve_device
+
+    device = resolve_device(options.device)
+    results = {"machine": describe_machine(device)}
+    _print("machine", results["machine"])
+    for part in options.parts:
+        results[part] = _MEASURE[part](options)
+        _print(part, results[part])
+    if options.output:
+        options.output.write_text(json.dumps(results, indent=1, default=float) + "\n")
+
+
+def _measure_warm(options):
+    return warm.measure(options.repeats)
+
+
+def _measure_memory(options):
+    return memory.measure()
+
+
+def _measure_cold(options):
+    results = {}
+    with tempfile.TemporaryDirectory() as scratch, _images(options) as paths:
+        for architecture in options.models:
+            name = write_random_clip(Path(scratch, architecture), architecture)
+            results[architecture] = cold.measure(name, paths, options.device, options.repeats)
+    return results
+
+
+_MEASURE = {"warm": _measure_warm, "cold": _measure_cold, "memory": _measure_memory}
+
+
+@contextlib.contextmanager
+def _images(options):
+    """Paths of the images to encode: those of a folder, or drawn ones of a photo's size."""
+    if options.images is not None:
+        paths = sorted(p for p in options.images.rglob("*") if p.suffix.lower() in _SUFFIXES)
+        if not paths:
+            sys.exit(f"The folder {options.images} holds no image ({', '.join(_SUFFIXES)}).")
+        yield [str(path) for path in paths[: options.n_images]]
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        rng = np.random.default_rng(0)
+        paths = [str(Path(folder, f"{i}.jpg")) for i in range(options.n_images)]
+        for path in paths:
+            noise = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(noise).resize((320, 320), Image.Resampling.BICUBIC).save(path)
+        yield paths
+
+
+def _print(title, values, depth=0):
+    indent = "  " * depth
+    if isinstance(values, dict):
+        sys.stdout.write(f"{indent}{title}\n")
+        for name, value in values.items():
+            _print(name, value, depth + 1)
+    else:
+        is_number = isinstance(values, float | np.floating)
+        sys.stdout.write(f"{indent}{title:<30}{f'{values:,.4g}' if is_number else values}\n")
+    sys.stdout.flush()
