@@ -30,7 +30,14 @@ MAY_IMPORT = {
     "datasets": set(),
     "pipeline": {"_classifiers", "_clip"},
     "__init__": {"_version"},
-    "benchmark": {"benchmark", "_clip", "_device", *sklearn_taskres.__all__},
+    "benchmark": {
+        "benchmark",
+        "_clip",
+        "_device",
+        "_formulas",
+        "_version",
+        *sklearn_taskres.__all__,
+    },
 }
 #: What classifiers import inside functions only: both bring torch along.
 LAZY = {"_clip.text", "_training"}

@@ -11,6 +11,7 @@ import numpy as np
 
 from .digests import content_digest, embedding_keys, is_path
 from .images import UnreadableImagesError, describe_image, read_file, read_image
+from .stores import chunks
 from .views import augment_image, view_generator
 
 
@@ -115,7 +116,8 @@ def _encode(images, views, digests, jobs, encoder, rows, keys, put, *, batch_siz
         return _decode(images[job.places[0]], digests[job.places[0]], job.slots, views, encoder)
 
     waiting = []
-    for job, result in _ahead(decode, jobs, 2 * batch_size, **work):
+    overlaps = encoder.device.type != "cpu"  # else both want the same cores, and take turns
+    for job, result in _decoded(decode, jobs, batch_size, overlaps, **work):
         if isinstance(result, ValueError):
             failures += [(i, describe_image(images[i]), str(result)) for i in job.places]
             continue
@@ -149,31 +151,42 @@ def _decode(image, digest, slots, views, encoder):
         return error
 
 
-def _ahead(function, items, n_ahead, num_workers, verbose):
-    """Yield (item, function(item)) in order, computed in threads up to `n_ahead` items before."""
+def _decoded(decode, jobs, batch_size, overlaps, num_workers, verbose):
+    """Yield (job, decode(job)) in order, decoded in threads.
+
+    Where `overlaps` is true threads work two batches ahead, and else a batch is decoded before its
+    first item is yielded, while the caller waits.
+    """
+    n_threads = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
     with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(_progress(len(items), verbose))
-        n_threads = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
+        progress = stack.enter_context(_progress(len(jobs), verbose))
         if n_threads == 0:
-            results = ((item, function(item)) for item in items)
+            results = map(decode, jobs)
         else:
             pool = ThreadPoolExecutor(n_threads, thread_name_prefix="clip-decode")
             stack.callback(pool.shutdown, cancel_futures=True)
-            results = _in_threads(pool, function, items, n_ahead)
-        for item, result in results:
-            yield item, result
+            ahead = _ahead if overlaps else _by_turns
+            results = ahead(pool, decode, jobs, batch_size)
+        for job, result in zip(jobs, results, strict=True):
+            yield job, result
             progress.update()
 
 
-def _in_threads(pool, function, items, n_ahead):
+def _ahead(pool, function, items, batch_size):
+    """Yield function(item) in order, up to two batches being computed or waiting meanwhile."""
     running: collections.deque = collections.deque()
     for item in items:
-        running.append((item, pool.submit(function, item)))
-        if len(running) > n_ahead:
-            done, future = running.popleft()
-            yield done, future.result()
-    for done, future in running:
-        yield done, future.result()
+        running.append(pool.submit(function, item))
+        if len(running) > 2 * batch_size:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()
+
+
+def _by_turns(pool, function, items, batch_size):
+    """Yield function(item) in order; nothing is computed while the caller works on a batch."""
+    for some in chunks(items, batch_size):
+        yield from list(pool.map(function, some))
 
 
 def _progress(n_items, verbose):

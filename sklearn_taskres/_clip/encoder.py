@@ -10,6 +10,7 @@ import threading
 import warnings
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from .._device import PRECISIONS, fastest_precision, product_precision, resolve_device
@@ -109,8 +110,6 @@ class Encoder:
         Height and width of the images it takes.
     logit_scale : float
         Learned scale of cosines, 1/τ.
-    preprocess : callable
-        PIL image of mode RGB to a tensor (3, height, width).
     """
 
     def __init__(self, source, device, image_precision, text_precision):
@@ -121,22 +120,33 @@ class Encoder:
         model, self._token_ids = source.model()
         self.logit_scale = float(model.logit_scale.exp())
         self.model = model.to(device)
-        self._pixel_format = {"dtype": getattr(torch, image_precision)}
-        if _is_convolutional(model.visual):
-            self._pixel_format["memory_format"] = torch.channels_last  # about a quarter faster
-        model.visual.to(**self._pixel_format)
+        self._dtype = getattr(torch, image_precision)
+        is_convolutional = _is_convolutional(model.visual)  # then channels last is faster
+        self._memory_format = torch.channels_last if is_convolutional else torch.contiguous_format
+        model.visual.to(dtype=self._dtype, memory_format=self._memory_format)
         self.embedding_size = source.embedding_size
         self.image_size = source.preprocessing["size"]
-        self.preprocess = source.preprocess()
+        self._resize = source.preprocess()
+        moments = [source.preprocessing[name] for name in ("mean", "std")]
+        self._mean, self._std = torch.tensor(moments, device=device)[:, :, None, None]
+
+    def preprocess(self, image):
+        """Return the pixels, uint8 (height, width, 3), that the tower sees of a PIL image."""
+        return np.asarray(self._resize(image))
 
     def encode_images(self, pixels):
-        """Return raw embeddings, float32 (b, d), of b preprocessed images (3, height, width)."""
-        batch = torch.stack(list(pixels))
-        if self.device.type == "cuda":
-            batch = batch.pin_memory()  # copied while the host goes on
-        batch = batch.to(self.device, non_blocking=True).to(**self._pixel_format)
+        """Return raw embeddings, float32 (b, d), of b preprocessed images."""
         with torch.inference_mode():
+            batch = self._normalised(torch.from_numpy(np.stack(pixels)))
             return _to_numpy(self.model.encode_image(batch, normalize=False))
+
+    def _normalised(self, pixels):
+        """Return what the tower takes, (b, 3, height, width), of uint8 (b, height, width, 3)."""
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory()  # copied while the host goes on
+        pixels = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        pixels = pixels.float().div_(255).sub_(self._mean).div_(self._std)
+        return pixels.contiguous(memory_format=self._memory_format).to(self._dtype)
 
     def encode_texts(self, prompts):
         """Return raw embeddings, float32 (n, d), of a list of prompts."""

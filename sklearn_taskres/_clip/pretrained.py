@@ -74,8 +74,12 @@ class ModelSource:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
     def preprocess(self):
-        """Return the transform of a PIL image of mode RGB to a tensor (3, height, width)."""
-        return image_transform_v2(PreprocessCfg(**self.preprocessing), is_train=False)
+        """Return the transform of a PIL image of mode RGB to another one, of the size it takes.
+
+        It is open_clip's without the last steps, to a tensor and to zero mean and unit variance.
+        """
+        transform = image_transform_v2(PreprocessCfg(**self.preprocessing), is_train=False)
+        return type(transform)(transform.transforms[:-2])
 
     def tokenizer(self):
         """Return the tokenizer: a list of prompts to token ids, int64 (n, context)."""

@@ -5,8 +5,9 @@ import os
 import platform
 import time
 
+from .._version import __version__
+
 _PACKAGES = (
-    "sklearn-taskres",
     "scikit-learn",
     "numpy",
     "torch",
@@ -27,6 +28,7 @@ def describe_machine(device=None):
     import torch
 
     about = {
+        "sklearn-taskres": __version__,
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "processor": _processor(),
         "cores": os.cpu_count(),
