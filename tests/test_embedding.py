@@ -1,11 +1,19 @@
 """What is encoded, and how often: cache, duplicates, views and threads of the featurizers."""
 
+import multiprocessing
+import os
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import joblib
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
 
 from sklearn_taskres import (
     CLIPFeaturizer,
@@ -14,7 +22,11 @@ from sklearn_taskres import (
     TaskResClassifier,
     make_taskres_pipeline,
 )
+from sklearn_taskres._clip import turns
 from sklearn_taskres._clip.encoder import Encoder
+from sklearn_taskres._clip.turns import turn_at
+
+posix_only = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 
 @pytest.fixture
@@ -58,15 +70,100 @@ def paths(tmp_path):
 
 
 def test_a_search_encodes_each_image_once(tiny_clip, paths, encoded):
-    """GridSearchCV over 6 alphas and 3 folds, refit included, encodes 12 images and 2 prompts."""
+    """GridSearchCV over 6 alphas and 5 folds, refit included, encodes 12 images and 2 prompts."""
     files, y = paths
     model = make_taskres_pipeline(tiny_clip, None, base_norm=10, max_epochs=2)
     grid = {"taskres__alpha": [0, 0.1, 0.25, 0.5, 1, 2]}
-    search = GridSearchCV(model, grid, cv=3)
+    search = GridSearchCV(model, grid, cv=5)
     with pytest.warns(UserWarning, match="Zero-shot"):  # a random CLIP is at chance
         search.fit(np.array(files, dtype=object), y)
     assert sum(encoded["images"]) == 12
     assert sum(encoded["texts"]) == 2
+
+
+@posix_only
+def test_a_parallel_search_encodes_each_image_once(tiny_clip, paths, tmp_path, monkeypatch):
+    """GridSearchCV with two processes and a folder: 12 encodings, whoever comes first."""
+    files, y = paths
+    encode_images, log = Encoder.encode_images, tmp_path / "encoded"
+
+    def slowly(self, pixels):
+        with log.open("a") as file:
+            file.write(f"{os.getpid()} {len(pixels)}\n")
+        time.sleep(0.05)  # time for the other process to want the same images
+        return encode_images(self, pixels)
+
+    monkeypatch.setattr(Encoder, "encode_images", slowly)
+    clip = CLIPFeaturizer(tiny_clip, cache=tmp_path / "cache", batch_size=2)
+    model = Pipeline([("clip", clip), ("taskres", TaskResClassifier(np.eye(2, 16), max_epochs=2))])
+    grid = {"taskres__alpha": [0.1, 0.25, 0.5, 1, 1.5, 2]}
+    search = GridSearchCV(model, grid, cv=5, n_jobs=2)
+    with joblib.parallel_backend("multiprocessing"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a random CLIP is at chance
+        search.fit(files, y)
+    counts = np.array([line.split() for line in log.read_text().splitlines()], dtype=int)
+    assert counts[:, 1].sum() == 12
+
+
+def test_threads_encode_each_image_once(tiny_clip, paths, encoded):
+    """Threads that want the same images at the same time share the work, with memory as cache."""
+    files, _ = paths
+    clip = CLIPFeaturizer(tiny_clip, batch_size=2)
+    with ThreadPoolExecutor(3) as pool:
+        first, *others = pool.map(clip.transform, [files] * 3)
+    assert sum(encoded["images"]) == 12
+    for rows in others:
+        assert_array_equal(rows, first)
+
+
+def test_turns_are_waited_for(tmp_path):
+    """One at a time for a location and a device; another device does not wait."""
+    for location in ("memory", tmp_path / "cache"):
+        with ThreadPoolExecutor(1) as pool:
+            with turn_at(location, "cpu"):
+                waiting = pool.submit(_take_turn, location, "cpu")
+                time.sleep(0.05)
+                assert not waiting.done()
+            assert waiting.result(timeout=10)
+            with turn_at(location, "cpu"):
+                assert pool.submit(_take_turn, location, "another").result(timeout=10)
+    with turn_at(None, "cpu"), turn_at(None, "cpu"):
+        pass
+
+
+def _take_turn(location, device):
+    with turn_at(location, device):
+        return True
+
+
+def test_a_folder_that_cannot_be_locked_is_not_waited_for(tmp_path, monkeypatch):
+    """Where no lock can be made everyone goes on at once."""
+    (tmp_path / "file").write_text("in the way of a folder")
+    with turn_at(tmp_path / "file" / "cache", "cpu"):
+        pass
+    monkeypatch.setattr(turns, "_PATIENCE", 0.05)
+    with turn_at(tmp_path, "cpu"), turn_at(tmp_path, "cpu"):  # as if the first were suspended
+        pass
+
+
+@posix_only
+def test_a_killed_process_gives_its_turn_back(tmp_path):
+    """Nobody waits for who was killed while encoding."""
+    holder = multiprocessing.get_context("fork").Process(target=_hold_turn, args=(tmp_path,))
+    holder.start()
+    while not (tmp_path / "holding").exists():
+        time.sleep(0.01)
+    holder.kill()
+    holder.join()
+    begun = time.monotonic()
+    assert _take_turn(tmp_path, "cpu")
+    assert time.monotonic() - begun < 10
+
+
+def _hold_turn(folder):
+    with turn_at(folder, "cpu"):
+        (folder / "holding").touch()
+        time.sleep(60)
 
 
 def test_a_warm_folder_loads_no_model(tiny_clip, paths, encoded, tmp_path):

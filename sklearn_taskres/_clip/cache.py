@@ -70,11 +70,15 @@ class EmbeddingCache:
     replaced or touched never gives a stale embedding. A file changed less than 2 seconds ago is
     digested again in the next pass, since a change in the same tick of the clock would not show.
 
-    A folder holds one SQLite database. It may be used by many processes of one host at a time, and
-    they may be killed at any moment. On a network file system it needs working POSIX locks, and
-    each write waits for the server. A folder that is full, read-only or damaged costs one warning
-    and the time to encode again, never a wrong embedding: every entry has a checksum. A damaged
-    database is renamed and a new one begun, so that all of it is encoded again.
+    Who needs images that another thread or process is encoding for the same cache waits a moment
+    and finds them there, so that each is encoded once.
+
+    A folder holds one SQLite database, and empty lock files. It may be used by many processes of
+    one host at a time, and they may be killed at any moment. On a network file system it needs
+    working POSIX locks, and each write waits for the server. A folder that is full, read-only or
+    damaged costs one warning and the time to encode again, never a wrong embedding: every entry has
+    a checksum. A damaged database is renamed and a new one begun, so that all of it is encoded
+    again.
 
     The checksum finds accidents. It is no signature: whoever may write to the folder decides what
     you read from it. Nothing in the folder is ever executed or unpickled.

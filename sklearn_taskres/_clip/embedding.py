@@ -2,8 +2,12 @@
 
 import collections
 import contextlib
+import dataclasses
+import functools
 import itertools
 import os
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -12,7 +16,11 @@ import numpy as np
 from .digests import content_digest, embedding_keys, is_path
 from .images import UnreadableImagesError, describe_image, read_file, read_image
 from .stores import chunks
+from .turns import TURN_PAUSE, TURN_SECONDS, turn_at
 from .views import augment_image, view_generator
+
+#: Batches encoded on a GPU before the cache is asked again what others did.
+_BLOCK_BATCHES = 16
 
 
 class View(NamedTuple):
@@ -38,7 +46,7 @@ class View(NamedTuple):
         return augment_image(image, self.augment, rng, size)
 
 
-def embed_images(images, views, source, fingerprint, load_encoder, cache, **work):
+def embed_images(images, views, source, precision, device, load_encoder, cache, **work):
     """Embed views of images, encoding each distinct one that is not in the cache once.
 
     Parameters
@@ -49,7 +57,9 @@ def embed_images(images, views, source, fingerprint, load_encoder, cache, **work
         Slots of the result.
     source : ModelSource
         The model; it is not loaded for images that are all in the cache.
-    fingerprint : str
+    precision : {"float32", "bfloat16"}
+        Of the encoder.
+    device : torch.device
         Of the encoder.
     load_encoder : callable
         Returns the encoder.
@@ -67,19 +77,14 @@ def embed_images(images, views, source, fingerprint, load_encoder, cache, **work
     UnreadableImagesError
         If images can't be read; all the others are encoded first.
     """
-    digests = cache.digests(images)
+    digests, fingerprint = cache.digests(images), source.fingerprint(precision)
     keys = [_keys(digests, fingerprint, view) for view in views]
     rows, found = cache.get(list(itertools.chain(*keys)), source.embedding_size)
     rows = rows.reshape(len(views), len(images), -1)
     missing = ~found.reshape(len(views), len(images))
     if missing.any():
-        jobs = _jobs(digests, missing)
-        with cache.collect_puts() as put:
-            failures = _encode(
-                images, views, digests, jobs, load_encoder(), rows, keys, put, **work
-            )
-        if failures:
-            raise UnreadableImagesError(sorted(failures))
+        encoding = _Encoding(images, views, digests, keys, rows, cache, load_encoder)
+        encoding.run(_jobs(digests, missing), device, **work)
     return rows.transpose(1, 0, 2)
 
 
@@ -108,85 +113,129 @@ def _jobs(digests, missing):
     return list(jobs.values())
 
 
-def _encode(images, views, digests, jobs, encoder, rows, keys, put, *, batch_size, **work):
-    """Encode jobs into `rows` (n_views, n, d) in full batches; return the failures."""
-    failures: list = []
+@dataclasses.dataclass
+class _Encoding:
+    """A pass over images of which some are not in the cache; see `embed_images`.
 
-    def decode(job):
-        return _decode(images[job.places[0]], digests[job.places[0]], job.slots, views, encoder)
-
-    waiting = []
-    overlaps = encoder.device.type != "cpu"  # else both want the same cores, and take turns
-    for job, result in _decoded(decode, jobs, batch_size, overlaps, **work):
-        if isinstance(result, ValueError):
-            failures += [(i, describe_image(images[i]), str(result)) for i in job.places]
-            continue
-        pixels, is_same = result
-        waiting += [(job, slot, p, is_same) for slot, p in zip(job.slots, pixels, strict=True)]
-        while len(waiting) >= batch_size:
-            _encode_batch(waiting[:batch_size], encoder, rows, keys, put)
-            del waiting[:batch_size]
-    if waiting:
-        _encode_batch(waiting, encoder, rows, keys, put)
-    return failures
-
-
-def _encode_batch(batch, encoder, rows, keys, put):
-    embeddings = encoder.encode_images([pixels for _, _, pixels, _ in batch])
-    for (job, slot, _, _), embedding in zip(batch, embeddings, strict=True):
-        rows[slot, job.places] = embedding
-    put([keys[s][job.places[0]] if is_same else None for job, s, _, is_same in batch], embeddings)
-
-
-def _decode(image, digest, slots, views, encoder):
-    """Return the pixels of each slot, and whether the image is still what was digested."""
-    try:
-        content = read_file(image) if is_path(image) else image  # read once: digested and decoded
-        is_same = content is image or content_digest(content) == digest
-        upright = read_image(content)
-        size = encoder.image_size
-        seen = [views[slot].of(upright, digest or b"", size) for slot in slots]
-        return [encoder.preprocess(view) for view in seen], is_same
-    except ValueError as error:
-        return error
-
-
-def _decoded(decode, jobs, batch_size, overlaps, num_workers, verbose):
-    """Yield (job, decode(job)) in order, decoded in threads.
-
-    Where `overlaps` is true threads work two batches ahead, and else a batch is decoded before its
-    first item is yielded, while the caller waits.
+    `digests` (n) and `keys` (n_views, n) are lists, `rows` (n_views, n, d) is filled.
     """
-    n_threads = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
-    with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(_progress(len(jobs), verbose))
-        if n_threads == 0:
-            results = map(decode, jobs)
-        else:
-            pool = ThreadPoolExecutor(n_threads, thread_name_prefix="clip-decode")
-            stack.callback(pool.shutdown, cancel_futures=True)
-            ahead = _ahead if overlaps else _by_turns
-            results = ahead(pool, decode, jobs, batch_size)
+
+    images: Any
+    views: list
+    digests: list
+    keys: list
+    rows: np.ndarray
+    cache: Any
+    load_encoder: Callable
+    failures: list = dataclasses.field(default_factory=list)
+
+    def run(self, jobs, device, batch_size, num_workers, verbose):
+        """Do jobs in turns with others that fill the same cache."""
+        from .._device import device_id
+
+        is_cpu, name = device.type == "cpu", device_id(device)
+        ahead = _by_turns if is_cpu else functools.partial(_ahead, n_ahead=2 * batch_size)
+        block = batch_size * (1 if is_cpu else _BLOCK_BATCHES)
+        blocks = collections.deque(chunks(jobs, block))
+        with _progress(len(jobs), verbose) as progress, _mapper(num_workers, ahead) as decoded:
+            while blocks:
+                with turn_at(self.cache.location, name), self.cache.collect_puts() as put:
+                    ends = time.monotonic() + TURN_SECONDS
+                    while blocks and time.monotonic() < ends:
+                        some = blocks.popleft()
+                        self._encode(self._left_of(some), decoded, batch_size, put, progress)
+                if blocks:
+                    time.sleep(TURN_PAUSE)
+        if self.failures:
+            raise UnreadableImagesError(sorted(self.failures))
+
+    def _left_of(self, jobs):
+        """Fill the rows that someone else has encoded meanwhile; return what is left of jobs."""
+        wanted = [(slot, job) for job in jobs for slot in job.slots]
+        keys = [self.keys[slot][job.places[0]] for slot, job in wanted]
+        rows, found = self.cache.get(keys, self.rows.shape[2])
+        left: dict = {}
+        for (slot, job), row, is_found in zip(wanted, rows, found, strict=True):
+            if is_found:
+                self.rows[slot, job.places] = row
+            else:
+                left.setdefault(job.places[0], _Job(job.places, [])).slots.append(slot)
+        return list(left.values())
+
+    def _encode(self, jobs, decoded, batch_size, put, progress):
+        """Encode jobs in full batches, noting failures."""
+        if not jobs:
+            return
+        encoder = self.load_encoder()
+        waiting: list = []
+        results = decoded(functools.partial(self._decode, encoder), jobs)
         for job, result in zip(jobs, results, strict=True):
-            yield job, result
             progress.update()
+            if isinstance(result, ValueError):
+                why = str(result)
+                self.failures += [(i, describe_image(self.images[i]), why) for i in job.places]
+                continue
+            pixels, is_same = result
+            waiting += [(job, slot, p, is_same) for slot, p in zip(job.slots, pixels, strict=True)]
+            while len(waiting) >= batch_size:
+                self._encode_batch(waiting[:batch_size], encoder, put)
+                del waiting[:batch_size]
+        if waiting:
+            self._encode_batch(waiting, encoder, put)
+
+    def _encode_batch(self, batch, encoder, put):
+        embeddings = encoder.encode_images([pixels for _, _, pixels, _ in batch])
+        keys = []
+        for (job, slot, _, is_same), embedding in zip(batch, embeddings, strict=True):
+            self.rows[slot, job.places] = embedding
+            keys.append(self.keys[slot][job.places[0]] if is_same else None)
+        put(keys, embeddings)
+
+    def _decode(self, encoder, job):
+        """Return the pixels of each slot, and whether the image is still what was digested."""
+        image, digest = self.images[job.places[0]], self.digests[job.places[0]]
+        try:
+            content = read_file(image) if is_path(image) else image  # read once
+            is_same = content is image or content_digest(content) == digest
+            upright = read_image(content)
+            size = encoder.image_size
+            seen = [self.views[slot].of(upright, digest or b"", size) for slot in job.slots]
+            return [encoder.preprocess(view) for view in seen], is_same
+        except ValueError as error:
+            return error
 
 
-def _ahead(pool, function, items, batch_size):
-    """Yield function(item) in order, up to two batches being computed or waiting meanwhile."""
+# threads --------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _mapper(num_workers, ahead):
+    """Give a map(function, items) in threads, ordered by `ahead`; in the caller's for 0 workers."""
+    n_threads = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
+    if n_threads == 0:
+        yield map
+        return
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="clip-decode")
+    try:
+        yield functools.partial(ahead, pool)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ahead(pool, function, items, n_ahead):
+    """Yield function(item) in order, others being computed or waiting while the caller works."""
     running: collections.deque = collections.deque()
     for item in items:
         running.append(pool.submit(function, item))
-        if len(running) > 2 * batch_size:
+        if len(running) > n_ahead:
             yield running.popleft().result()
     while running:
         yield running.popleft().result()
 
 
-def _by_turns(pool, function, items, batch_size):
-    """Yield function(item) in order; nothing is computed while the caller works on a batch."""
-    for some in chunks(items, batch_size):
-        yield from list(pool.map(function, some))
+def _by_turns(pool, function, items):
+    """List function(item): threads that decode would slow down those that encode on one CPU."""
+    return list(pool.map(function, items))
 
 
 def _progress(n_items, verbose):

@@ -231,13 +231,13 @@ class CLIPFeaturizer(CLIPTransformer):
         from .encoder import image_precision
 
         self._validate_params()
-        source = self._source()
-        precision = image_precision(self.precision, resolve_device(self.device))
+        device = resolve_device(self.device)
         embeddings = embed_images(
             list_images(X),
             views,
-            source,
-            source.fingerprint(precision),
+            self._source(),
+            image_precision(self.precision, device),
+            device,
             self._encoder,
             as_cache(self.cache),
             batch_size=self.batch_size,
