@@ -22,7 +22,8 @@ from PIL import Image, features
 
 from sklearn_taskres._clip.images import read_image
 
-SECONDS, MEGABYTES = 5, 300  # that one small file may take
+#: What one file may take: Pillow's limit of pixels, decoded, laid on white and converted.
+SECONDS, MEGABYTES = 20, 1200
 _RNG = np.random.default_rng(0)
 
 

@@ -11,6 +11,7 @@ from sklearn_taskres import (
     CLIPFeaturizer,
     CLIPTextFeaturizer,
     TaskResClassifier,
+    ZeroShotClassifier,
     sample_few_shot,
 )
 
@@ -22,10 +23,17 @@ def main():
     digits = load_digits()
     images, y = digits.images / 16, digits.target
     clean = CLIPFeaturizer("glyph-clip").transform(images)
-    clf = TaskResClassifier(CLIPTextFeaturizer("glyph-clip"), class_names=NAMES, random_state=0)
+    text = CLIPTextFeaturizer("glyph-clip")
+    clf = TaskResClassifier(text, class_names=NAMES, random_state=0)
+    zero_shot = ZeroShotClassifier(text, class_names=NAMES).fit(None, np.arange(10))
     for augment in ("tip-no-flip", "taskres-no-flip"):
         clip = CLIPFeaturizer("glyph-clip", n_views=N_VIEWS, augment=augment)
-        print(f"augment={augment!r}, {N_VIEWS} views")
+        views = clip.fit_transform(images[:200])
+        of_views = np.mean([zero_shot.score(views[:, i], y[:200]) for i in range(1, 1 + N_VIEWS)])
+        print(
+            f"augment={augment!r}, {N_VIEWS} views; zero-shot on 200 digits: clean "
+            f"{100 * zero_shot.score(views[:, 0], y[:200]):.1f}, their views {100 * of_views:.1f}"
+        )
         for n_shots in SHOTS:
             scores = []
             for seed in SEEDS:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from fuzz_images import broken_files, check
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
@@ -329,6 +330,15 @@ def test_large_images_are_decoded_one_at_a_time(monkeypatch):
         images._ONE_LARGE_IMAGE.release()
         assert waiting.result().size == (8, 6)
         images._ONE_LARGE_IMAGE.acquire()
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(broken_files())
+def test_broken_files_are_read_or_refused(file):
+    """Mutations of real files give an image or our own error; fuzz_images.py tries many more."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, about broken metadata
+        assert check(*file) in ("read", "refused")
 
 
 # collections ----------------------------------------------------------------------------------
