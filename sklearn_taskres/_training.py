@@ -40,6 +40,8 @@ def train(
     sample_weight=None,
     penalty=None,
     optimizer="Adam",
+    schedule=learning_rate,
+    schedule_step="epoch",
     callbacks=None,
     device=None,
     precision="auto",
@@ -63,7 +65,7 @@ def train(
     constants : dict of str to ndarray or float
         What the formula needs and training leaves alone.
     lr : float
-        Base learning rate of the schedule :func:`~sklearn_taskres._formulas.learning_rate`.
+        Base learning rate of the schedule.
     max_epochs : int
         Number of epochs; the parameters after the last one are the result.
     rng : numpy.random.RandomState
@@ -77,6 +79,10 @@ def train(
         ``penalty(**parameters, **constants)`` is added to the mean cross-entropy.
     optimizer : str, default="Adam"
         A class of :mod:`torch.optim`; `optimizer_params` are its other arguments.
+    schedule : callable, optional
+        ``schedule(i, n, lr)`` is the learning rate of step i of n, counted from 0.
+    schedule_step : {"epoch", "batch"}, default="epoch"
+        What the schedule counts.
     callbacks : list of skorch callbacks, optional
         Cloned, then notified as skorch does, batches included.
     device, precision, verbose
@@ -97,13 +103,20 @@ def train(
     """
     device = resolve_device(device, X.dtype)
     module = _FormulaModule(formula, penalty, parameters, constants, X.dtype)
+    n_steps = max_epochs * (1 if schedule_step == "epoch" else max(1, len(y) // batch_size))
+    scheduler = LRScheduler(
+        "LambdaLR",
+        event_name="lr",
+        step_every=schedule_step,
+        lr_lambda=lambda i: schedule(i, n_steps, lr) / lr,
+    )
     net = _Net(
         module,
         criterion=torch.nn.CrossEntropyLoss,  # tells skorch that the formula gives logits
         lr=lr,
         max_epochs=max_epochs,
         optimizer=getattr(torch.optim, optimizer),
-        callbacks=_callbacks(callbacks, lr, max_epochs, verbose),
+        callbacks=_callbacks(scheduler, callbacks, verbose),
         device=device,
         train_split=None,
         classes=np.arange(y.max() + 1),
@@ -231,21 +244,15 @@ def _is_raised_by_code(error):
     return dis.opname[code[traceback.tb_lasti]] == "RAISE_VARARGS"
 
 
-def _callbacks(user_callbacks, lr, max_epochs, verbose):
+def _callbacks(scheduler, user_callbacks, verbose):
     """List the schedule and the user's callbacks; who may read batches gets skorch's train_loss."""
-    schedule = LRScheduler("LambdaLR", event_name="lr", lr_lambda=_factor(lr, max_epochs))
-    callbacks = [("lr_schedule", schedule)]
+    callbacks = [("lr_schedule", scheduler)]
     if user_callbacks:
         train_loss = ("train_loss", PassthroughScoring(name="train_loss", on_train=True))
         callbacks = [train_loss, *callbacks, *clone(user_callbacks, safe=False)]
     if verbose:
         callbacks = [("epoch_timer", EpochTimer()), *callbacks, ("print_log", PrintLog())]
     return callbacks
-
-
-def _factor(lr, max_epochs):
-    """Return the schedule as LambdaLR wants it: a multiple of the base rate."""
-    return lambda epoch: learning_rate(epoch, max_epochs, lr) / lr
 
 
 def _plain_history(history):

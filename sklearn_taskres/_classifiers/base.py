@@ -48,7 +48,8 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
     ``logit_scale_``; a sibling writes ``_fit(X, y, sample_weight, views)``, which sets ``coef_``
     and what else its method learns. ``X`` (n, d) are the clean rows, ``views`` (n, v, d) augmented
     ones or None. ``_class_arrays`` names the arrays that have a row a class, so that
-    `select_classes` and `add_classes` know them.
+    `select_classes` and `add_classes` know them; ``_cannot_add_classes`` is the reason where a
+    method can't. ``n_parameters_`` is the number of values that training tuned.
 
     Think twice before adding anything: what only one method needs belongs to that method.
     """
@@ -65,6 +66,7 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
         "logit_scale": [None, Interval(Real, 0, None, closed="neither")],
     }
     _class_arrays: tuple[str, ...] = ("classes_", "base_", "coef_")
+    _cannot_add_classes: str | None = None
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
@@ -360,10 +362,15 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
         Raises
         ------
         ValueError
-            If a label is known already or of another kind than the others, or if there is
-            neither a text base nor an embedding.
+            If a label is known already or of another kind than the others, if there is neither a
+            text base nor an embedding, or if the method needs images of each class.
         """
         check_is_fitted(self)
+        if self._cannot_add_classes:
+            raise ValueError(
+                f"{type(self).__name__} can't add classes without images: "
+                f"{self._cannot_add_classes} Fit again with images of the new classes."
+            )
         labels = self._new_labels(classes)
         new = self._new_rows(self._embed_new_classes(list(classes.values())))
         order = np.argsort(np.concatenate([self.classes_, labels]), kind="stable")

@@ -147,6 +147,8 @@ class TaskResClassifier(BaseCLIPClassifier):
         The same for the text projection; empty without `enhanced_base`.
     n_iter_ : int
         Epochs run for x.
+    n_parameters_ : int
+        Number of values that training tuned: n_classes * n_features for the residual on the text.
     n_features_in_ : int
         Width of the embeddings.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -343,6 +345,9 @@ class TaskResClassifier(BaseCLIPClassifier):
         self.alpha_, self.history_ = float(arrays["alpha"]), trained.history
         self.n_iter_ = len(trained.history)
         self.coef_ = self._coef()
+        self.n_parameters_ = sum(array.size for array in trained.parameters.values())
+        if self.text_projection_ is not None:
+            self.n_parameters_ += self.text_projection_.size
 
     def _start(self):
         """Arrays to learn, at their start, and the constants of the formula."""

@@ -43,6 +43,8 @@ class ZeroShotClassifier(BaseCLIPClassifier):
         Logit scale times the unit rows of `base_`.
     logit_scale_ : float
         Logit scale 1/τ.
+    n_parameters_ : int
+        Number of values that training tuned: none.
     n_features_in_ : int
         Width of the embeddings.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -112,3 +114,4 @@ class ZeroShotClassifier(BaseCLIPClassifier):
 
     def _fit(self, X, y, sample_weight, views):
         self.coef_ = scaled_classifier(self.base_, self.logit_scale_)
+        self.n_parameters_ = 0
