@@ -5,11 +5,17 @@ import importlib
 from ._version import __version__
 
 _HOME = {
+    "CLAPClassifier": "._classifiers.clap",
+    "CLIPAdapterClassifier": "._classifiers.clip_adapter",
     "CLIPFeaturizer": "._clip.featurizer",
     "CLIPTextFeaturizer": "._clip.text",
+    "CoOpClassifier": "._classifiers.coop",
     "EmbeddingCache": "._clip.cache",
+    "GDAClassifier": "._classifiers.gda",
+    "LinearProbeClassifier": "._classifiers.linear_probe",
     "ModelUnavailableError": "._clip.pretrained",
     "TaskResClassifier": "._classifiers.taskres",
+    "TipAdapterClassifier": "._classifiers.tip_adapter",
     "UnreadableImagesError": "._clip.images",
     "ZeroShotClassifier": "._classifiers.zero_shot",
     "load_image_folder": ".datasets",

@@ -67,14 +67,17 @@ def device_id(device):
 def fastest_precision(device):
     """Return the precision in which a device multiplies matrices fastest.
 
-    It is "bfloat16" where there are units for it: CUDA from compute capability 8.0 on, and Intel's
-    AMX. A CPU that has bfloat16 instructions without such units is faster in "float32".
+    It is "bfloat16" where there are units for it: CUDA from compute capability 8.0 on, Intel's AMX,
+    and AVX512-BF16 of AMD. An Intel processor with AVX512-BF16 and without AMX is faster in
+    "float32".
     """
     if device.type == "cuda":
         has_units = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
         ask: Callable[[], dict] = getattr(torch.cpu, "get_capabilities", dict)  # not in torch 2.9
-        has_units = device.type == "cpu" and ask().get("amx_bf16", False)
+        has = ask() if device.type == "cpu" else {}
+        is_amd = "AMD" in has.get("cpu_name", "")
+        has_units = has.get("amx_bf16", False) or (has.get("avx512_bf16", False) and is_amd)
     return "bfloat16" if has_units else "float32"
 
 

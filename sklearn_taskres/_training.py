@@ -247,9 +247,9 @@ def _is_raised_by_code(error):
 def _callbacks(scheduler, user_callbacks, verbose):
     """List the schedule and the user's callbacks; who may read batches gets skorch's train_loss."""
     callbacks = [("lr_schedule", scheduler)]
-    if user_callbacks:
+    if user_callbacks or scheduler.step_every == "batch":
         train_loss = ("train_loss", PassthroughScoring(name="train_loss", on_train=True))
-        callbacks = [train_loss, *callbacks, *clone(user_callbacks, safe=False)]
+        callbacks = [train_loss, *callbacks, *clone(user_callbacks or [], safe=False)]
     if verbose:
         callbacks = [("epoch_timer", EpochTimer()), *callbacks, ("print_log", PrintLog())]
     return callbacks
@@ -258,7 +258,15 @@ def _callbacks(scheduler, user_callbacks, verbose):
 def _plain_history(history):
     """Reduce skorch's history to plain numbers, without batches and without wall-clock times."""
     hidden = {"batches", "dur", "train_batch_count"}
-    return [{k: _plain(v) for k, v in epoch.items() if k not in hidden} for epoch in history]
+    return [
+        {k: _plain(v) for k, v in (_batch_lr(epoch) | epoch).items() if k not in hidden}
+        for epoch in history
+    ]
+
+
+def _batch_lr(epoch):
+    """Return the learning rate of the last batch, where the schedule counts batches."""
+    return {k: v for batch in epoch["batches"][-1:] for k, v in batch.items() if k == "lr"}
 
 
 def _plain(value):

@@ -5,7 +5,9 @@ import pickle
 import shutil
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import open_clip
@@ -24,6 +26,7 @@ from sklearn_taskres._clip.pretrained import (
     build_tokenizer,
     find_model,
 )
+from sklearn_taskres._clip.prompt_tower import PromptTower, _prompts_with_gaps
 
 FAMILIES = ("vit", "resnet", "custom_text", "siglip", "coca")
 PROMPTS = ["a photo of a cat.", "a photo of a great white shark.", "stripes"]
@@ -166,7 +169,7 @@ def test_bfloat16_is_close_and_float32(family, make_clip, photos):
 
 
 def test_auto_is_bfloat16_for_images_where_there_are_units_for_it(tiny_clip, monkeypatch, photos):
-    """With AMX "auto" means another encoder, which computes texts in float32 still."""
+    """With AMX or on AMD "auto" means another encoder, which computes texts in float32 still."""
     exact = load_encoder(tiny_clip, None, device="cpu", precision="float32")
     lower = load_encoder(tiny_clip, None, device="cpu", precision="bfloat16")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
@@ -174,8 +177,10 @@ def test_auto_is_bfloat16_for_images_where_there_are_units_for_it(tiny_clip, mon
     pixels = [exact.preprocess(photo) for photo in photos]
     assert_array_equal(auto.encode_images(pixels), lower.encode_images(pixels))
     assert_array_equal(auto.encode_texts(PROMPTS), exact.encode_texts(PROMPTS))
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    assert load_encoder(tiny_clip, None, device="cpu").image_precision == "float32"
+    for name, expected in (("AMD EPYC 9654", "bfloat16"), ("Intel Xeon", "float32")):
+        has = {"avx512_bf16": True, "cpu_name": name}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", has.copy)
+        assert load_encoder(tiny_clip, None, device="cpu").image_precision == expected
 
 
 def test_resnets_compute_with_channels_last(make_clip):
@@ -520,3 +525,68 @@ def test_hugging_face_tower_offline(tmp_path, clip_writer, tiny_clip):
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
     with pytest.raises(ModelUnavailableError, match="The text tower of model_name="):
         load_encoder(f"local-dir:{tmp_path}", None)
+
+
+# prompts with a learned context ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["vit", "custom_text", "siglip"])
+@pytest.mark.parametrize(("position", "template"), [("end", "a b c {}."), ("middle", "a {} b c.")])
+def test_a_context_of_words_embeds_as_their_prompt(family, position, template, make_clip):
+    """The tower filled with the embeddings of words is the tower that reads them."""
+    encoder = load_encoder(make_clip(family), None, device="cpu")
+    names = ["cat", "great white shark", "St. Bernard"]
+    tower = PromptTower(encoder, names, "a b c", position)
+    expected = encoder.encode_texts([template.replace("{}", name) for name in names])
+    for start in (tower.start, np.stack([tower.start] * 3)):
+        assert_allclose(tower.embed(start), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_context_has_a_gradient(make_clip):
+    """Differences of the output agree with the gradient, and no weight gets one."""
+    encoder = load_encoder(make_clip("vit"), None, device="cpu")
+    tower = PromptTower(encoder, ["cat", "dog"], 3, "end")
+    context = torch.randn(3, 12, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    step = torch.zeros(3, 12)
+    step[1, 5] = 1e-2
+    (gradient,) = torch.autograd.grad(tower(context).sum(), context)
+    with torch.no_grad():
+        slope = (tower(context + step) - tower(context - step)).sum() / 2e-2
+    assert slope.item() == pytest.approx(gradient[1, 5].item(), rel=1e-2)
+    assert all(p.grad is None for p in encoder.model.parameters())
+
+
+def test_prompt_towers_in_threads_do_not_meet(make_clip):
+    """Each has its own prompts, and the model that they share keeps reading tokens."""
+    encoder = load_encoder(make_clip("custom_text"), None, device="cpu")
+    towers = [PromptTower(encoder, [name, "dog"], "a photo of a", "end") for name in PROMPTS]
+    expected = [tower.embed(tower.start) for tower in towers]
+    texts = encoder.encode_texts(PROMPTS)
+    with ThreadPoolExecutor(4) as pool:
+        again = [pool.submit(t.embed, t.start) for _ in range(20) for t in towers]
+        read = [pool.submit(encoder.encode_texts, PROMPTS) for _ in range(20)]
+        for i, job in enumerate(again):
+            assert_allclose(job.result(), expected[i % 3], rtol=1e-6, atol=1e-7)
+        assert all(np.array_equal(job.result(), texts) for job in read)
+
+
+def test_prompts_without_a_start_token():
+    """A tokenizer as SigLIP's has no start, and pads with its end: the context comes first."""
+    words = {"": [], "a": [7], "cat.": [20], "polar bear.": [30, 31]} | {"cat": [20]}
+
+    def tokenizer(texts):
+        return torch.tensor([(words[text] + [1] * 8)[:8] for text in texts])
+
+    encoder = SimpleNamespace(
+        tokenizer=tokenizer, tokenize=tokenizer, text_tower=SimpleNamespace(attn_mask=None)
+    )
+    tokens, gaps = _prompts_with_gaps(encoder, ["cat", "polar bear"], 2, "end")
+    assert gaps.tolist() == [[0, 1], [0, 1]]
+    assert tokens.tolist() == [[7, 7, 20, 1, 1, 1, 1, 1], [7, 7, 30, 31, 1, 1, 1, 1]]
+
+
+def test_no_context_before_a_hugging_face_tower(hugging_face_clip):
+    """Context vectors go through open_clip's own transformer only."""
+    encoder = load_encoder(hugging_face_clip("linear"), None, device="cpu")
+    with pytest.raises(ValueError, match="can't be learned with 'local-dir:"):
+        PromptTower(encoder, ["cat", "dog"], 3, "end")

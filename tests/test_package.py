@@ -42,7 +42,7 @@ MAY_IMPORT = {
 #: What classifiers import inside functions only: both bring torch along.
 LAZY = {"_clip.text", "_training"}
 #: What a classifier's file may import of its siblings, beside what all of them share.
-SHARED = {"base", "class_embeddings", "selection"}
+SHARED = {"base", "class_embeddings", "gaussian", "selection"}
 FAMILY = {"taskres": {"enhanced_base"}}
 #: The only files that may import a library.
 DOORS = {"open_clip": {"_clip/pretrained.py"}, "skorch": {"_training.py"}}

@@ -66,7 +66,6 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
         "logit_scale": [None, Interval(Real, 0, None, closed="neither")],
     }
     _class_arrays: tuple[str, ...] = ("classes_", "base_", "coef_")
-    _cannot_add_classes: str | None = None
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
@@ -226,7 +225,7 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
             If there is no such parameter, or ``base__<name>`` is set while `base` has none.
         """
         nested = [name for name in params if name.startswith("base__")]
-        base = params.get("base", self.base)
+        base = params.get("base", getattr(self, "base", None))
         if nested and not hasattr(base, "get_params"):
             raise ValueError(
                 f"{nested[0]!r} sets a parameter of base, but base is {base!r:.60}. Pass "
@@ -379,6 +378,10 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
                 [getattr(self, name), labels if name == "classes_" else new[name]]
             )[order]
         )
+
+    @property
+    def _cannot_add_classes(self) -> str | None:
+        return None
 
     def _new_labels(self, classes):
         if not (isinstance(classes, Mapping) and classes):

@@ -127,10 +127,14 @@ def class_means(X, y, sample_weight=None):
     sample_weight : ndarray of shape (n_samples,), optional
     """
     weight = np.ones(len(y)) if sample_weight is None else sample_weight
-    totals = np.bincount(y, weight)
-    shares = (weight / totals[y], (y, np.arange(len(y))))
-    means = (csr_array(shares) @ unit(X)).astype(X.dtype, copy=False)
+    means = class_sums(unit(X), y, weight / np.bincount(y, weight)[y])
     return means * norm_factor(means, CLIP_TEXT_RMS * means.shape[1] ** 0.5)
+
+
+def class_sums(X, y, weight):
+    """Weighted sum of the rows of each class, (n_classes, d), in the dtype of X (n_samples, d)."""
+    by_class = csr_array((weight, (y, np.arange(len(y)))))
+    return (by_class @ X).astype(X.dtype, copy=False)
 
 
 def norm_factor(rows, mean_norm):

@@ -130,6 +130,11 @@ class Encoder:
         moments = [source.preprocessing[name] for name in ("mean", "std")]
         self._mean, self._std = torch.tensor(moments, device=device)[:, :, None, None]
 
+    @functools.cached_property
+    def tokenizer(self):
+        """The tokenizer: a list of prompts to token ids, int64 (n, context)."""
+        return self.source.tokenizer()
+
     def preprocess(self, image):
         """Return the pixels, uint8 (height, width, 3), that the tower sees of a PIL image."""
         return np.asarray(self._resize(image))
@@ -167,9 +172,22 @@ class Encoder:
             return _to_numpy(projection.weight).T.copy(), bias
         return _to_numpy(projection).copy(), None  # the model's own memory stays its own
 
+    @property
+    def text_tower(self):
+        """Module that holds the text transformer: the model itself, or a part of it."""
+        return getattr(self.model, "text", self.model)
+
+    def with_text_tower(self, tower):
+        """Return a model that has a changed copy of the text tower, and shares all weights."""
+        if self.text_tower is self.model:
+            return tower
+        model = shallow_copy(self.model)
+        model.text = tower
+        return model
+
     def tokenize(self, prompts):
         """Return token ids, int64 (n, context), and warn where a prompt loses something."""
-        tokens = self._tokenizer(prompts)
+        tokens = self.tokenizer(prompts)
         _warn_about(
             prompts,
             self._is_cut(prompts, tokens),
@@ -186,13 +204,13 @@ class Encoder:
 
     def reads_whole(self, prompts):
         """Return whether nothing of each prompt is lost, bool (n,)."""
-        tokens = self._tokenizer(prompts)
+        tokens = self.tokenizer(prompts)
         return ~(self._is_cut(prompts, tokens) | self._is_foreign(tokens)).numpy()
 
     def _is_cut(self, prompts, tokens):
         """Whether prompts have more tokens when the context is longer, (n,)."""
-        pad = getattr(getattr(self._tokenizer, "tokenizer", None), "pad_token_id", 0)
-        longer = self._tokenizer(prompts, context_length=2 * tokens.shape[1])
+        pad = getattr(getattr(self.tokenizer, "tokenizer", None), "pad_token_id", 0)
+        longer = self.tokenizer(prompts, context_length=2 * tokens.shape[1])
         return (longer != pad).sum(dim=1) > (tokens != pad).sum(dim=1)
 
     def _is_foreign(self, tokens):
@@ -200,10 +218,6 @@ class Encoder:
         if self._token_ids is None:
             return torch.zeros(len(tokens), dtype=torch.bool)
         return ~(torch.isin(tokens, self._token_ids) | (tokens == 0)).all(dim=1)  # 0 pads
-
-    @functools.cached_property
-    def _tokenizer(self):
-        return self.source.tokenizer()
 
     def _encode_tokens(self, model, prompts):
         tokens = self.tokenize(list(prompts)).to(self.device)
@@ -213,7 +227,7 @@ class Encoder:
     @functools.cached_property
     def _projection(self):
         """Module that holds the text projection, and the attribute that is it."""
-        tower = getattr(self.model, "text", self.model)
+        tower = self.text_tower
         name = "proj" if hasattr(tower, "proj") else "text_projection"  # Hugging Face, open_clip
         if not isinstance(getattr(tower, name, None), torch.nn.Parameter | torch.nn.Linear):
             raise ValueError(
@@ -230,13 +244,9 @@ class Encoder:
         A copy, since other threads may be encoding texts with the model itself.
         """
         tower, name = self._projection
-        bare = _shallow_copy(tower)
+        bare = shallow_copy(tower)
         setattr(bare, name, torch.nn.Identity() if name == "proj" else None)
-        if tower is self.model:
-            return bare
-        model = _shallow_copy(self.model)
-        model.text = bare
-        return model
+        return self.with_text_tower(bare)
 
 
 def _is_convolutional(tower):
@@ -244,10 +254,11 @@ def _is_convolutional(tower):
     return sum(isinstance(module, torch.nn.Conv2d) for module in tower.modules()) > 1
 
 
-def _shallow_copy(module):
-    """Copy of a module whose parameters and children can be replaced without touching it."""
+def shallow_copy(module):
+    """Copy of a module whose tensors and children can be replaced without touching it."""
     copied = copy.copy(module)
     copied._parameters = dict(module._parameters)
+    copied._buffers = dict(module._buffers)
     copied._modules = dict(module._modules)
     return copied
 

@@ -57,9 +57,9 @@ class CLIPFeaturizer(CLIPTransformer):
         Where the model computes. None takes CUDA where there is one, else MPS, else the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision in which the image tower computes. "auto" is bfloat16 on hardware with units for
-        it (CUDA from compute capability 8.0 on, Intel's AMX) and float32 elsewhere, as what is
-        fastest. In bfloat16 embeddings keep a cosine of 0.9999 with float32's. Take "float32" where
-        they must be equal on different machines.
+        it (CUDA from compute capability 8.0 on, Intel's AMX, AVX512-BF16 of AMD) and float32
+        elsewhere, as what is fastest. In bfloat16 embeddings keep a cosine of 0.9999 with
+        float32's. Take "float32" where they must be equal on different machines.
     cache : "memory", str, path-like, EmbeddingCache or None, default="memory"
         Where embeddings are kept, so that no search and no second call encodes an image twice:
         the memory of this process, a folder that other processes and runs share, or nowhere. Name a

@@ -192,6 +192,49 @@ class CLIPTextFeaturizer(CLIPTransformer):
         hidden = self._mean_over_templates(class_names, "text_features", len(projection))
         return ClassFeatures(hidden, projection, bias)
 
+    def prompt_tower(self, class_names, context, position="end", *, device=None, dtype="float32"):
+        """Return CLIP's frozen text tower as a function of what stands around the class names.
+
+        Context vectors take the place of a template, as CoOp learns them; `templates` are not used.
+
+        Parameters
+        ----------
+        class_names : array-like of shape (n_classes,)
+            Class names, each a non-empty str.
+        context : int or str
+            Number of context vectors, or words, a vector for each of their tokens.
+        position : {"end", "middle"}, default="end"
+            Whether the name stands behind the context or between its halves. A full stop ends both.
+        device : None, str or torch.device, default=None
+            Where it computes. None takes the featurizer's own `device`.
+        dtype : str or numpy.dtype, default="float32"
+            Of the context vectors; it counts where the device is chosen, as MPS lacks float64.
+
+        Returns
+        -------
+        PromptTower
+            Called with a tensor (n_context, W), or (n_classes, n_context, W), it returns the raw
+            class embeddings (n_classes, d), with a gradient; its ``embed`` does so with arrays.
+
+        Raises
+        ------
+        ValueError
+            As in `transform`, or if the context does not fit into the tokens that the model reads,
+            or its text tower is not open_clip's plain text transformer.
+        """
+        from .._device import resolve_device
+        from .encoder import load_encoder
+        from .prompt_tower import PromptTower
+
+        self._validate_params()
+        encoder = load_encoder(
+            self.model_name,
+            self.pretrained,
+            device=resolve_device(self.device if device is None else device, dtype),
+            precision=self.precision,
+        )
+        return PromptTower(encoder, self._names(class_names), context, position)
+
     def logit_scale(self):
         """Return the scale of cosines that the CLIP learned, 1/τ, about 100 for OpenAI's."""
         self._validate_params()
@@ -199,13 +242,15 @@ class CLIPTextFeaturizer(CLIPTransformer):
 
     def _mean_over_templates(self, class_names, output, width):
         """Mean over templates of an output of the encoder for each prompt, (n_classes, width)."""
-        names = _checked_names(class_names)
-        if self.replace_underscores:
-            names = [name.replace("_", " ") for name in names]
-        templates = self._templates()
+        names, templates = self._names(class_names), self._templates()
         prompts = [template.replace("{}", name) for name in names for template in templates]
         rows = self._cached(prompts, output, width)
         return rows.reshape(len(names), len(templates), width).mean(axis=1)
+
+    def _names(self, class_names):
+        """Class names as they are read, a list of str."""
+        names = _checked_names(class_names)
+        return [name.replace("_", " ") for name in names] if self.replace_underscores else names
 
     def _cached(self, texts, output, width):
         """Rows (n_texts, width) of what the encoder's `output` is for texts, kept in the cache."""

@@ -2,9 +2,9 @@
 
 import argparse
 
-from . import encode
+from . import accuracy, encode
 
-_COMMANDS = {"encode": encode}
+_COMMANDS = {"accuracy": accuracy, "encode": encode}
 
 
 def main(argv=None):

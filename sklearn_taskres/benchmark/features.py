@@ -1,0 +1,79 @@
+"""Embeddings of a data set, read from an ``.npz`` file: what ``benchmark accuracy`` runs on."""
+
+import hashlib
+import sys
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from .._formulas import row_norms
+
+_KEYS = {"X_train", "y_train", "X_val", "y_val", "X_test", "y_test", "text", "classnames"}
+
+
+class Features(NamedTuple):
+    """A data set: rows to draw shots from, rows to test on, raw class embeddings."""
+
+    name: str
+    digest: str
+    X: np.ndarray
+    y: np.ndarray
+    X_test: np.ndarray
+    y_test: np.ndarray
+    base: np.ndarray
+    class_names: list[str]
+
+
+def read_features(path, base_norm):
+    """Read a data set, or end the program with what is wrong with the file.
+
+    Parameters
+    ----------
+    path : path-like
+        An ``.npz`` file with ``X_train`` (n, d), or (n, 1 + n_views, d), and ``y_train`` (n,), or
+        the same as ``X_val`` and ``y_val`` where there is no ``X_train``; ``X_test``, ``y_test``;
+        ``text`` (K, d); and, optionally, ``classnames`` (K,). Labels are row numbers of ``text``.
+    base_norm : float
+        Norm of the class embeddings where the rows of ``text`` have unit norm; others are raw
+        already and stay as they are.
+    """
+    arrays = _read_arrays(Path(path))
+    pool = "train" if "X_train" in arrays else "val"
+    needed = [f"X_{pool}", f"y_{pool}", "X_test", "y_test", "text"]
+    missing = [key for key in needed if key not in arrays]
+    if missing:
+        sys.exit(f"{path} has no arrays {missing}. Of those that count it holds {sorted(arrays)}.")
+    X, y, X_test, y_test, text = (arrays[key] for key in needed)
+    _check_labels(path, y, y_test, len(text))
+    text = text.astype(np.float32)
+    is_unit = np.allclose(row_norms(text), 1, atol=1e-2)
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return Features(
+        name=Path(path).stem,
+        digest=digest,
+        X=X.astype(np.float32),
+        y=y,
+        X_test=X_test.astype(np.float32),
+        y_test=y_test,
+        base=text * np.float32(base_norm) if is_unit else text,
+        class_names=[str(name) for name in arrays.get("classnames", range(len(text)))],
+    )
+
+
+def _read_arrays(path):
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return {key: data[key] for key in data.files if key in _KEYS}
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        sys.exit(f"{path} can't be read as an .npz file of plain arrays: {error}")
+
+
+def _check_labels(path, y, y_test, n_classes):
+    if not np.array_equal(np.unique(y), np.arange(n_classes)) or np.setdiff1d(y_test, y).size:
+        sys.exit(
+            f"The labels in {path} must be row numbers of its text, 0 to {n_classes - 1}, and each "
+            f"of them among the training rows."
+        )
