@@ -169,7 +169,7 @@ class LinearProbeClassifier(BaseCLIPClassifier):
         model = LogisticRegression(C=C, max_iter=self.max_iter)
         with warnings.catch_warnings():  # one image a class is no regression problem
             warnings.filterwarnings("ignore", "The number of unique classes")
-            model.fit(rows, y, sample_weight)
+            model.fit(rows.astype(np.float64), y, sample_weight)  # blind to the rows' order
         coef, intercept = one_row_a_class(model.coef_, model.intercept_)
         dtype = rows.dtype
         return coef.astype(dtype), intercept.astype(dtype), int(model.n_iter_.max())
