@@ -12,8 +12,11 @@ from .._clip.stores import chunks
 from .._formulas import unit
 
 BATCH = 64
-_WORDS = ("red", "old", "small", "wooden", "wet"), ("house", "dog", "spoon", "tree", "river")
-_PROMPTS = [f"a {a} {b} {place}" for a, b in itertools.product(*_WORDS) for place in ("", "at sea")]
+_WORDS = (
+    "dog river spoon wooden laughing yesterday seven gravity purple Norwegian of under machine "
+    "quickly salt elephants jazz fog invoice tiny"
+).split()
+_N_PROMPTS = 50
 
 
 def measure(model_name, paths, device=None, repeats=3):
@@ -52,7 +55,7 @@ def measure(model_name, paths, device=None, repeats=3):
         rows[precision], ours = _seconds(featurizer.transform, paths)
         runs[precision].append((bare, ours))
     texts = load_encoder(model_name, None, device=device, precision="float32").encode_texts(
-        _PROMPTS
+        _random_prompts()
     )
     return {
         "n": len(paths),
@@ -61,6 +64,12 @@ def measure(model_name, paths, device=None, repeats=3):
         "auto_is": load_encoder(model_name, None, device=device).image_precision,
         "agreement": _agreement(rows["float32"], rows["bfloat16"], texts),
     }
+
+
+def _random_prompts():
+    """Prompts of one to seven random words, always the same."""
+    rng = np.random.default_rng(0)
+    return [" ".join(rng.choice(_WORDS, rng.integers(1, 8))) for _ in range(_N_PROMPTS)]
 
 
 def _decode_all(encoder, paths):
