@@ -12,10 +12,28 @@ from .._clip.stores import chunks
 from .._formulas import unit
 
 BATCH = 64
-_WORDS = (
-    "dog river spoon wooden laughing yesterday seven gravity purple Norwegian of under machine "
-    "quickly salt elephants jazz fog invoice tiny"
-).split()
+_WORDS = [
+    "dog",
+    "river",
+    "spoon",
+    "wooden",
+    "laughing",
+    "yesterday",
+    "seven",
+    "gravity",
+    "purple",
+    "Norwegian",
+    "of",
+    "under",
+    "machine",
+    "quickly",
+    "salt",
+    "elephants",
+    "jazz",
+    "fog",
+    "invoice",
+    "tiny",
+]
 _N_PROMPTS = 50
 
 
