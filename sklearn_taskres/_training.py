@@ -6,6 +6,9 @@ arrays that stay; it gets back the learned arrays and a history. The network liv
 
 import contextlib
 import dis
+import functools
+import inspect
+import mmap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +16,14 @@ import torch
 from sklearn.base import clone
 from skorch import NeuralNetClassifier
 from skorch.callbacks import EpochTimer, LRScheduler, PassthroughScoring, PrintLog
+from torch.optim.adam import adam
 from torch.utils.data import IterableDataset
 
 from ._device import product_precision, resolve_device
 from ._formulas import learning_rate
+
+#: Devices whose fused optimizers were tried; others take torch's default.
+_FUSED_DEVICES = ("cpu", "cuda")
 
 
 class Trained(NamedTuple):
@@ -38,7 +45,9 @@ def train(
     rng,
     batch_size=256,
     sample_weight=None,
+    prepare=None,
     penalty=None,
+    gradient=None,
     optimizer="Adam",
     schedule=learning_rate,
     schedule_step="epoch",
@@ -58,8 +67,8 @@ def train(
     parameters : dict of str to ndarray
         Start values of what is learned.
     X : ndarray of shape (n_samples, d), or (n_samples, n_views, d)
-        Image rows as the formula wants them; of views, each epoch draws one a row. Its dtype is the
-        dtype of all computation.
+        Image rows; of views, each epoch draws one a row. Its dtype is the dtype of all computation,
+        or float32 where it is float16. A memory map, or float16, is read batch by batch.
     y : ndarray of shape (n_samples,)
         Class of each row, 0 to n_classes - 1.
     constants : dict of str to ndarray or float
@@ -75,8 +84,16 @@ def train(
         Rows a step. A last batch with fewer is dropped; fewer rows in all are one batch.
     sample_weight : ndarray of shape (n_samples,), optional
         Weights of the rows, scaled here to a mean of 1.
+    prepare : callable, optional
+        ``prepare(X)`` makes rows of X, or of a part of it, what the formula wants. It must treat
+        every row by itself.
     penalty : callable, optional
         ``penalty(**parameters, **constants)`` is added to the mean cross-entropy.
+    gradient : callable, optional
+        The formula's derivative, written by hand, where that is faster than autograd:
+        ``gradient(z, y, weight, **parameters, **constants)`` returns the mean of weights times
+        cross-entropies, a 0-d tensor, and a dict of its derivatives by the parameters. It runs
+        without a graph, and may not go with a `penalty`.
     optimizer : str, default="Adam"
         A class of :mod:`torch.optim`; `optimizer_params` are its other arguments.
     schedule : callable, optional
@@ -99,10 +116,13 @@ def train(
     Raises
     ------
     ValueError
-        If a learned array is not finite.
+        If a learned array is not finite, or there are both a gradient and a penalty.
     """
-    device = resolve_device(device, X.dtype)
-    module = _FormulaModule(formula, penalty, parameters, constants, X.dtype)
+    if not (penalty is None or gradient is None):
+        raise ValueError("A hand-written gradient may not go with a penalty.")
+    dtype = np.dtype(np.float32) if X.dtype == np.float16 else X.dtype
+    device = resolve_device(device, dtype)
+    module = _FormulaModule(formula, penalty, gradient, parameters, constants, dtype)
     n_steps = max_epochs * (1 if schedule_step == "epoch" else max(1, len(y) // batch_size))
     scheduler = LRScheduler(
         "LambdaLR",
@@ -115,37 +135,55 @@ def train(
         criterion=torch.nn.CrossEntropyLoss,  # tells skorch that the formula gives logits
         lr=lr,
         max_epochs=max_epochs,
-        optimizer=getattr(torch.optim, optimizer),
+        **_optimizer_arguments(optimizer, device, optimizer_params),
         callbacks=_callbacks(scheduler, callbacks, verbose),
         device=device,
         train_split=None,
         classes=np.arange(y.max() + 1),
         verbose=verbose,
-        **{f"optimizer__{name}": value for name, value in optimizer_params.items()},
     ).initialize()
-    batches = _TensorBatches(X, y, sample_weight, batch_size, rng, device)
+    batches = _TensorBatches(
+        X,
+        y,
+        sample_weight,
+        batch_size,
+        rng,
+        prepare=prepare or (lambda rows: rows),
+        dtype=dtype,
+        device=device,
+    )
     with product_precision(device, precision):
         net.train(batches)
     return Trained(module.learned(), _plain_history(net.history))
 
 
+def _optimizer_arguments(name, device, params):
+    """Arguments of skorch for an optimizer, fused where torch has it for the device."""
+    optimizer = getattr(torch.optim, name)
+    can_fuse = "fused" in inspect.signature(optimizer).parameters
+    if can_fuse and device.type in _FUSED_DEVICES:
+        params = {"fused": True, **params}
+    return {"optimizer": optimizer, **{f"optimizer__{key}": v for key, v in params.items()}}
+
+
 class _FormulaModule(torch.nn.Module):
     """A formula with its arrays: parameters to learn, buffers and plain numbers to keep."""
 
-    def __init__(self, formula, penalty, parameters, constants, dtype):
+    def __init__(self, formula, penalty, gradient, parameters, constants, dtype):
         super().__init__()
-        self.formula, self.penalty = formula, penalty
+        self.formula, self.penalty, self.gradient = formula, penalty, gradient
         self.numbers = {n: v for n, v in constants.items() if not isinstance(v, np.ndarray)}
         for name, value in parameters.items():
             self.register_parameter(name, torch.nn.Parameter(_tensor(value, dtype)))
         for name in constants.keys() - self.numbers.keys():
             self.register_buffer(name, _tensor(constants[name], dtype))
 
+    @functools.cached_property  # first asked for in a step, when all is on the device
     def arrays(self):
         return {**dict(self.named_parameters()), **dict(self.named_buffers()), **self.numbers}
 
     def forward(self, z, sample_weight=None):
-        return self.formula(z, **self.arrays())
+        return self.formula(z, **self.arrays)
 
     def learned(self):
         arrays = {n: p.detach().cpu().numpy().copy() for n, p in self.named_parameters()}
@@ -159,34 +197,47 @@ class _FormulaModule(torch.nn.Module):
 
 
 class _TensorBatches(IterableDataset):
-    """One epoch of batches, sliced from tensors that sit on the device."""
+    """One epoch of batches, taken from tensors that sit on the device.
 
-    def __init__(self, X, y, sample_weight, batch_size, rng, device):
-        self.z = _tensor(X, X.dtype, device)
+    Rows of a memory map, or of float16, stay where and what they are, and only those of a batch are
+    read and brought to the device.
+    """
+
+    def __init__(self, X, y, sample_weight, batch_size, rng, *, prepare, dtype, device):
+        self.stays = X.dtype == np.float16 or _is_mapped(X)
+        self.prepare, self.dtype, self.device, self.rng = prepare, dtype, device, rng
+        self.size, self.n_views = min(batch_size, len(y)), X.shape[1] if X.ndim == 3 else None
+        self.rows = X if self.stays else _shared_tensor(prepare(X), device).flatten(0, -2)
         self.y = torch.as_tensor(y, dtype=torch.int64, device=device)
         if sample_weight is None:
             sample_weight = np.ones(len(y))
-        self.weight = _tensor(sample_weight / np.mean(sample_weight), X.dtype, device)
-        self.batch_size, self.rng = batch_size, rng
+        self.weight = _tensor(sample_weight / np.mean(sample_weight), dtype, device)
 
     def __iter__(self):
         n_rows = len(self.y)
-        z = self._one_view()
-        if n_rows <= self.batch_size:
-            yield {"z": z, "sample_weight": self.weight}, self.y
+        y, weight = self.y, self.weight
+        places: Any = np.arange(n_rows)
+        if self.n_views is not None:
+            places = places * self.n_views + self.rng.randint(self.n_views, size=n_rows)
+        if n_rows > self.size:
+            order = self.rng.permutation(n_rows)
+            places, order = places[order], torch.as_tensor(order, device=self.device)
+            y, weight = y.index_select(0, order), weight.index_select(0, order)
+        elif self.n_views is None and not self.stays:
+            yield {"z": self.rows, "sample_weight": weight}, y
             return
-        order = torch.as_tensor(self.rng.permutation(n_rows), device=self.y.device)
-        for start in range(0, n_rows - self.batch_size + 1, self.batch_size):
-            rows = order[start : start + self.batch_size]
-            yield {"z": z[rows], "sample_weight": self.weight[rows]}, self.y[rows]
+        if not self.stays:
+            places = torch.as_tensor(places, device=self.device)
+        for start in range(0, n_rows - self.size + 1, self.size):
+            batch = slice(start, start + self.size)
+            yield {"z": self._at(places[batch]), "sample_weight": weight[batch]}, y[batch]
 
-    def _one_view(self):
-        """Image rows (n, d): all there is, or one view of each, (n, v, d), drawn anew."""
-        if self.z.ndim == 2:
-            return self.z
-        n_rows, n_views, _ = self.z.shape
-        drawn = torch.as_tensor(self.rng.randint(n_views, size=n_rows), device=self.y.device)
-        return self.z[torch.arange(n_rows, device=self.y.device), drawn]
+    def _at(self, places):
+        """Image rows (b, d) at places that count rows, or views of rows, from the first on."""
+        if not self.stays:
+            return self.rows.index_select(0, places)
+        index = places if self.n_views is None else divmod(places, self.n_views)
+        return _tensor(self.prepare(self.rows[index].astype(self.dtype)), self.dtype, self.device)
 
 
 class _Net(NeuralNetClassifier):
@@ -212,23 +263,99 @@ class _Net(NeuralNetClassifier):
         return dataset
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
-        """Run an epoch; where nobody listens to batches, the loss leaves the device once."""
-        if iterator is None or any(name == "train_loss" for name, _ in self.callbacks_):
+        """Run an epoch; where no user listens to batches, the loss leaves the device once."""
+        if iterator is None or self._is_watched:
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
             return
-        losses = [step_fn(batch, **fit_params)["loss"].detach() for batch in iterator]
+        losses = []
+        for batch in iterator:
+            step = step_fn(batch, **fit_params)
+            losses.append(step["loss"].detach())
+            if self._counts_batches:
+                self.notify("on_batch_begin", batch=batch, training=training)
+                self.notify("on_batch_end", batch=batch, training=training, **step)
         self.history.record(f"{prefix}_loss", torch.stack(losses).mean().item())
+
+    @functools.cached_property
+    def _is_watched(self):
+        """Whether a user's callback may look at a batch, its loss and its logits."""
+        return any(name == "train_loss" for name, _ in self.callbacks_)
+
+    @functools.cached_property
+    def _counts_batches(self):
+        """Whether the schedule, which nothing but the end of a batch concerns, counts batches."""
+        return dict(self.callbacks_)["lr_schedule"].step_every == "batch"
+
+    def train_step(self, batch, **fit_params):
+        """Step down the hand-written gradient where there is one, and skorch's way otherwise."""
+        if self.module_.gradient is None:
+            return super().train_step(batch, **fit_params)
+        step = self._differentiate(*batch)
+        if self._is_watched:
+            named = self.get_all_learnable_params()
+            self.notify(
+                "on_grad_computed", named_parameters=list(named), batch=batch, training=True
+            )
+        if self._is_watched or not _has_lean_step(self.optimizer_):
+            self.optimizer_.step()
+        else:
+            _lean_step(self.optimizer_)
+        return step
+
+    @torch.no_grad()
+    def _differentiate(self, X, y):
+        """Loss and logits of a batch, with the gradients put where the optimizer finds them."""
+        module = self.module_
+        logits = module(**X) if self._is_watched else None
+        for parameter in self.optimizer_.param_groups[0]["params"]:
+            parameter.grad = None  # its memory is there for the next one
+        loss, gradients = module.gradient(X["z"], y, X["sample_weight"], **module.arrays)
+        for name, gradient in gradients.items():
+            module.arrays[name].grad = gradient
+        return {"loss": loss, "y_pred": logits}
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         losses = torch.nn.functional.cross_entropy(y_pred, y_true, reduction="none")
         loss = (X["sample_weight"] * losses).mean()
         if self.module_.penalty is None:
             return loss
-        return loss + self.module_.penalty(**self.module_.arrays())
+        return loss + self.module_.penalty(**self.module_.arrays)
 
     @property
     def _default_callbacks(self):
         return []  # :func:`_callbacks` lists them all
+
+
+def _has_lean_step(optimizer):
+    """Whether :func:`_lean_step` can stand in: for a fused Adam or AdamW, once it has its state."""
+    is_adam = isinstance(optimizer, torch.optim.Adam) and optimizer.defaults["fused"]
+    return is_adam and len(optimizer.state) > 0
+
+
+@torch.no_grad()
+def _lean_step(optimizer):
+    """Take the step of :meth:`torch.optim.Adam.step`, by the same kernel.
+
+    torch's method adds checks and hooks, which take longer than the step of some ten classes. Only
+    a user's callback could have hooked in.
+    """
+    (group,) = optimizer.param_groups
+    parameters = group["params"]
+    states = [optimizer.state[parameter] for parameter in parameters]
+    first, second, steps = ([s[k] for s in states] for k in ("exp_avg", "exp_avg_sq", "step"))
+    shared = ("lr", "weight_decay", "eps", "amsgrad", "maximize", "decoupled_weight_decay")
+    adam(
+        parameters,
+        [parameter.grad for parameter in parameters],
+        first,
+        second,
+        [],
+        steps,
+        fused=True,
+        beta1=group["betas"][0],
+        beta2=group["betas"][1],
+        **{name: group[name] for name in shared},
+    )
 
 
 class _StopTraining(Exception):  # noqa: N818 (not an error: a callback's way to say "enough")
@@ -245,9 +372,9 @@ def _is_raised_by_code(error):
 
 
 def _callbacks(scheduler, user_callbacks, verbose):
-    """List the schedule and the user's callbacks; who may read batches gets skorch's train_loss."""
+    """List the schedule and the user's callbacks, which may read skorch's train_loss."""
     callbacks = [("lr_schedule", scheduler)]
-    if user_callbacks or scheduler.step_every == "batch":
+    if user_callbacks:
         train_loss = ("train_loss", PassthroughScoring(name="train_loss", on_train=True))
         callbacks = [train_loss, *callbacks, *clone(user_callbacks or [], safe=False)]
     if verbose:
@@ -271,6 +398,20 @@ def _batch_lr(epoch):
 
 def _plain(value):
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _is_mapped(array):
+    """Whether an array lies in a memory map, whatever views were taken of it."""
+    while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
+        array = array.base
+    return isinstance(array, np.memmap | mmap.mmap)
+
+
+def _shared_tensor(array, device):
+    """Return a tensor of an array, sharing its memory where it can."""
+    if not (array.flags.writeable and array.flags.c_contiguous):  # torch warns of the first
+        array = array.copy()
+    return torch.as_tensor(array, device=device)
 
 
 def _tensor(array, dtype, device=None):

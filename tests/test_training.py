@@ -1,0 +1,309 @@
+"""The training engine: gradients written by hand, fused optimizers, and what a step costs."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from skorch.callbacks import Callback, GradientNormClipping
+from torch.utils.flop_counter import FlopCounterMode
+
+from sklearn_taskres import TaskResClassifier
+from sklearn_taskres._classifiers.taskres import taskres_gradient, taskres_logits
+from sklearn_taskres._device import product_precision
+from sklearn_taskres._formulas import unit
+from sklearn_taskres._training import train
+
+
+def step_inputs(n_rows, n_classes, d, *, learned=False, seed=0, dtype=torch.float64):
+    """Arguments of a gradient, as tensors: a batch, its weights, and the formula's arrays."""
+    rng = np.random.default_rng(seed)
+    t = rng.normal(scale=0.44, size=(n_classes, d))
+    arrays = {
+        "z": unit(rng.normal(size=(n_rows, d))),
+        "weight": rng.uniform(0, 3, n_rows),
+        "t": t,
+        "x": rng.normal(scale=0.2, size=t.shape),
+    }
+    tensors = {name: torch.tensor(array, dtype=dtype) for name, array in arrays.items()}
+    tensors["y"] = torch.tensor(rng.integers(n_classes, size=n_rows))
+    return {**tensors, "alpha": torch.tensor(0.7, dtype=dtype) if learned else 0.7}
+
+
+def by_autograd(z, y, weight, *, t, alpha, scale, x):
+    """Loss and gradients as autograd derives them from the formula."""
+    learned = {"x": x, "alpha": alpha} if torch.is_tensor(alpha) else {"x": x}
+    learned = {name: tensor.clone().requires_grad_() for name, tensor in learned.items()}
+    logits = taskres_logits(z, **{"t": t, "alpha": alpha, "scale": scale, **learned})
+    losses = torch.nn.functional.cross_entropy(logits, y, reduction="none")
+    loss = (weight * losses).mean()
+    gradients = torch.autograd.grad(loss, list(learned.values()))
+    return loss.detach(), dict(zip(learned, gradients, strict=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n_rows=st.integers(1, 12),
+    n_classes=st.integers(2, 9),
+    d=st.integers(1, 17),
+    scale=st.floats(0.1, 120),
+    learned=st.booleans(),
+    no_residual=st.booleans(),
+    zero_row=st.booleans(),
+    seed=st.integers(0, 10**6),
+)
+def test_the_gradient_by_hand_is_that_of_the_formula(
+    n_rows, n_classes, d, scale, learned, no_residual, zero_row, seed
+):
+    """Loss and gradients equal autograd's, for any shape, weights, and a class at the origin."""
+    inputs = step_inputs(n_rows, n_classes, d, learned=learned, seed=seed)
+    if no_residual:
+        inputs["x"].zero_()
+    if zero_row:
+        inputs["t"][0] = inputs["x"][0] = 0
+    loss, gradients = taskres_gradient(scale=scale, **inputs)
+    expected_loss, expected = by_autograd(scale=scale, **inputs)
+    assert loss.ndim == 0
+    assert_allclose(loss, expected_loss, rtol=1e-10, atol=1e-12)
+    assert gradients.keys() == expected.keys()
+    for name, gradient in gradients.items():
+        bound = 1e-12 * scale * (1 + 1 / _smallest_norm(inputs)) ** 2
+        assert_allclose(gradient, expected[name], rtol=1e-9, atol=bound)
+
+
+def _smallest_norm(inputs):
+    norms = (inputs["t"] + inputs["alpha"] * inputs["x"]).norm(dim=1)
+    return float(norms[norms > 0].min()) if (norms > 0).any() else 1.0
+
+
+@pytest.mark.parametrize("learned", [False, True], ids=["fixed alpha", "learned alpha"])
+def test_the_gradient_by_hand_is_the_slope_of_the_loss(learned):
+    """Central differences of the loss, which know nothing of autograd."""
+    inputs = {**step_inputs(5, 4, 3, learned=learned), "scale": 7.0}
+    _, gradients = taskres_gradient(**inputs)
+    for name, gradient in gradients.items():
+        for place in np.ndindex(*gradient.shape):
+            step = torch.zeros_like(gradient)
+            step[place] = 1e-6
+            ahead, _ = taskres_gradient(**{**inputs, name: inputs[name] + step})
+            back, _ = taskres_gradient(**{**inputs, name: inputs[name] - step})
+            assert_allclose((ahead - back) / 2e-6, gradient[place], rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("learned", [False, True], ids=["fixed alpha", "learned alpha"])
+def test_the_gradient_by_hand_leaves_its_arguments_alone(learned):
+    """What is computed in place is its own memory."""
+    inputs = step_inputs(5, 4, 3, learned=learned)
+    before = {name: value if name == "alpha" else value.clone() for name, value in inputs.items()}
+    _, gradients = taskres_gradient(scale=100.0, **inputs)
+    for name, value in inputs.items():
+        assert_array_equal(value, before[name])
+        assert all(gradient is not value for gradient in gradients.values())
+
+
+def test_bfloat16_products_bend_a_float32_gradient_a_little():
+    """The products are in the lower precision; the sums are not, and float64 is left alone."""
+    inputs = {**step_inputs(64, 10, 32, dtype=torch.float32), "scale": 20.0}
+    wide = {**step_inputs(64, 10, 32), "scale": 20.0}
+    (loss, full), (_, full_wide) = taskres_gradient(**inputs), taskres_gradient(**wide)
+    with product_precision(torch.device("cpu"), "bfloat16"):
+        (low_loss, low), (_, low_wide) = taskres_gradient(**inputs), taskres_gradient(**wide)
+    assert low_loss.dtype == low["x"].dtype == torch.float32
+    assert 0 < (low["x"] - full["x"]).norm() / full["x"].norm() < 0.02
+    assert_allclose(low_loss, loss, rtol=0.02)
+    assert_array_equal(low_wide["x"], full_wide["x"])
+
+
+def problem(n_rows=48, n_classes=4, d=6, dtype=np.float64):
+    """Image rows, classes, and class embeddings."""
+    rng = np.random.default_rng(0)
+    t = rng.normal(scale=0.44, size=(n_classes, d))
+    y = np.arange(n_rows) % n_classes
+    X = t[y] + rng.normal(scale=0.4, size=(n_rows, d))
+    return X.astype(dtype), y, t.astype(dtype)
+
+
+def run(X, y, t, *, learn_alpha=False, rng=0, **params):
+    """Train a residual on unit rows, 10 epochs unless told."""
+    learned, constants = {"x": np.zeros_like(t)}, {"t": t, "scale": 30.0, "alpha": 0.5}
+    if learn_alpha:
+        learned["alpha"] = np.asarray(constants.pop("alpha"))
+    params = {"prepare": unit, "lr": 1e-2, "max_epochs": 10, **params}
+    return train(
+        taskres_logits, learned, X, y, constants=constants, rng=np.random.RandomState(rng), **params
+    )
+
+
+def assert_same(one, other, atol):
+    for name, array in one.parameters.items():
+        assert_allclose(array, other.parameters[name], rtol=0, atol=atol)
+    assert len(one.history) == len(other.history)
+    for a, b in zip(one.history, other.history, strict=True):
+        assert a.keys() == b.keys()
+        assert_allclose(list(a.values()), list(b.values()), rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("learn_alpha", [False, True], ids=["fixed alpha", "learned alpha"])
+@pytest.mark.parametrize("batch_size", [256, 10], ids=["full batch", "mini-batches"])
+@pytest.mark.parametrize("optimizer", ["Adam", "AdamW", "SGD"])
+def test_training_is_the_same_with_a_gradient_by_hand(optimizer, batch_size, learn_alpha):
+    """Parameters, losses and learning rates are autograd's, under every optimizer."""
+    X, y, t = problem()
+    weight = np.random.default_rng(1).uniform(0.5, 3, len(y))
+    params = {"optimizer": optimizer, "batch_size": batch_size, "learn_alpha": learn_alpha}
+    autograd = run(X, y, t, sample_weight=weight, **params)
+    by_hand = run(X, y, t, sample_weight=weight, gradient=taskres_gradient, **params)
+    assert np.abs(autograd.parameters["x"]).max() > 1e-3
+    assert_same(by_hand, autograd, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "params"),
+    [("Adam", {"weight_decay": 0.1}), ("AdamW", {"weight_decay": 0.1, "eps": 1e-4}),
+     ("SGD", {"momentum": 0.9, "weight_decay": 0.1})],
+)  # fmt: skip
+def test_fused_optimizers_change_nothing(optimizer, params):
+    """The fused kernel takes the steps of the plain one, alpha's own array included."""
+    X, y, t = problem()
+    params = {"optimizer": optimizer, "learn_alpha": True, "max_epochs": 50, **params}
+    assert_same(run(X, y, t, **params), run(X, y, t, fused=False, **params), atol=1e-10)
+
+
+class Watcher(Callback):
+    """Keeps what a user's callback can see; on the class, since training clones it."""
+
+    seen: list = []  # noqa: RUF012
+    losses: list = []  # noqa: RUF012
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        self.seen.append({name: p.grad.clone() for name, p in named_parameters})
+
+    def on_batch_end(self, net, batch, y_pred, loss, **kwargs):
+        losses = torch.nn.functional.cross_entropy(y_pred, batch[1], reduction="none")
+        mean = (batch[0]["sample_weight"] * losses).mean()
+        assert_allclose(mean.item(), loss.item(), rtol=1e-10)
+        self.losses.append(loss.item())
+        assert net.optimizer_.defaults["fused"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_users_callbacks_see_logits_and_gradients(device):
+    """The hand-written gradient shows callbacks all that autograd would."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("this machine has no cuda")
+    X, y, t = problem()
+    seen = []
+    for gradient in (None, taskres_gradient):
+        Watcher.seen.clear()
+        Watcher.losses.clear()
+        params = {"learn_alpha": True, "batch_size": 10, "device": device, "gradient": gradient}
+        run(X, y, t, callbacks=[Watcher()], **params)
+        assert len(Watcher.losses) == 40
+        seen.append(list(Watcher.seen))
+    assert len(seen[0]) == len(seen[1]) == 40
+    for autograd, by_hand in zip(*seen, strict=True):
+        assert autograd.keys() == by_hand.keys() == {"x", "alpha"}
+        for name, gradient in autograd.items():
+            assert_allclose(by_hand[name].cpu(), gradient.cpu(), rtol=0, atol=1e-10)
+
+
+def test_users_callbacks_may_change_the_gradient():
+    """Clipping acts between the gradient and the step, as it does under autograd."""
+    X, y, t = problem()
+    params = {"optimizer": "SGD", "callbacks": [GradientNormClipping(0.01)]}
+    clipped = run(X, y, t, gradient=taskres_gradient, **params)
+    assert_same(clipped, run(X, y, t, **params), atol=1e-12)
+    free = run(X, y, t, gradient=taskres_gradient, optimizer="SGD")
+    assert np.abs(clipped.parameters["x"]).max() < 0.5 * np.abs(free.parameters["x"]).max()
+
+
+def test_a_gradient_by_hand_knows_no_penalty():
+    """The two together would silently leave the penalty out."""
+    X, y, t = problem()
+    with pytest.raises(ValueError, match="may not go with a penalty"):
+        run(X, y, t, gradient=taskres_gradient, penalty=lambda **_: 0)
+
+
+def test_a_step_is_two_matrix_products():
+    """Training asks for 4·B·K·D operations a step, and for no others of that order."""
+    X, y, t = problem()
+    with FlopCounterMode(display=False) as counter:
+        run(X, y, t, gradient=taskres_gradient, batch_size=16, max_epochs=5)
+    assert counter.get_total_flops() == 5 * 3 * 4 * 16 * t.size
+
+
+@pytest.mark.parametrize("schedule_step", ["epoch", "batch"])
+@pytest.mark.parametrize("gradient", [None, taskres_gradient], ids=["autograd", "by hand"])
+def test_the_loss_leaves_the_device_once_an_epoch(monkeypatch, gradient, schedule_step):
+    """Steps do not wait for their figures, whatever the schedule counts."""
+    calls = []
+    item = torch.Tensor.item
+    monkeypatch.setattr(torch.Tensor, "item", lambda tensor: calls.append(1) or item(tensor))
+    X, y, t = problem()
+    trained = run(X, y, t, gradient=gradient, batch_size=10, schedule_step=schedule_step)
+    assert len(calls) == len(trained.history) == 10
+
+
+def in_a_file(array, folder):
+    """Map a copy of an array in a file, read-only."""
+    np.save(folder / "X.npy", array)
+    return np.load(folder / "X.npy", mmap_mode="r")
+
+
+@pytest.mark.parametrize("batch_size", [256, 10], ids=["full batch", "mini-batches"])
+@pytest.mark.parametrize("n_views", [None, 3], ids=["no views", "views"])
+def test_a_memory_map_trains_as_an_array_does(tmp_path, n_views, batch_size):
+    """Rows read batch by batch give the same bits, views drawn alike."""
+    X, y, t = problem(dtype=np.float32)
+    if n_views:
+        noise = np.random.default_rng(1).normal(size=(len(y), n_views, X.shape[1]))
+        X = (X[:, None] + 0.2 * noise).astype(np.float32)
+    mapped = np.asarray(in_a_file(X, tmp_path))[:]  # as scikit-learn's validation leaves it
+    params = {"batch_size": batch_size, "gradient": taskres_gradient}
+    in_memory = run(X, y, t, **params)
+    assert_same(run(mapped, y, t, **params), in_memory, atol=0)
+    draws_differ = run(X, y, t, rng=1, **params).history != in_memory.history
+    assert draws_differ == (n_views is not None or batch_size < len(y))
+    half = X.astype(np.float16)
+    assert_same(run(half, y, t, **params), run(half.astype(np.float32), y, t, **params), atol=0)
+
+
+def test_rows_of_a_memory_map_are_read_by_the_batch(tmp_path):
+    """`prepare` never sees more rows of a map than a batch has, and float32 ones."""
+    X, y, t = problem(dtype=np.float16)
+    sizes = []
+
+    def prepare(rows):
+        assert rows.dtype == np.float32
+        sizes.append(len(rows))
+        return unit(rows)
+
+    run(in_a_file(X, tmp_path), y, t.astype(np.float32), prepare=prepare, batch_size=10)
+    assert sizes == [10] * 4 * 10
+
+
+@pytest.mark.parametrize("order", ["C", "F", "reversed", "read-only"])
+def test_any_layout_of_x_trains_alike_and_stays_as_it_was(order):
+    """Rows are shared with torch where they can be, and copied where they cannot."""
+    X, y, t = problem()
+    laid_out = np.asfortranarray(X) if order == "F" else X.copy()
+    if order == "reversed":
+        laid_out = X[::-1].copy()[::-1]
+    laid_out.flags.writeable = order != "read-only"
+    assert_same(run(laid_out, y, t, prepare=None), run(X, y, t, prepare=None), atol=1e-12)
+    assert_array_equal(laid_out, X)
+
+
+def test_the_text_residual_trains_without_a_graph(monkeypatch):
+    """TaskResClassifier takes the hand-written gradient for text and autograd for images."""
+    X, y, t = problem()
+    calls = []
+    backward = torch.Tensor.backward
+    monkeypatch.setattr(
+        torch.Tensor, "backward", lambda *args, **kw: calls.append(1) or backward(*args, **kw)
+    )
+    TaskResClassifier(t, max_epochs=3).fit(X, y)
+    assert calls == []
+    TaskResClassifier(t, max_epochs=3, residual="both").fit(X, y)
+    assert len(calls) == 3
