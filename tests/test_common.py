@@ -25,6 +25,7 @@ from sklearn_taskres import (
     GDAClassifier,
     LinearProbeClassifier,
     TaskResClassifier,
+    TaskResClassifierCV,
     TipAdapterClassifier,
     ZeroShotClassifier,
 )
@@ -45,6 +46,7 @@ HELD_OUT = {SAMPLE_WEIGHTS: "repeated rows are held out one by one, a row with a
 KEYS = {SAMPLE_WEIGHTS: "repeated rows are as many keys to learn, a row with a weight is one"}
 MEANS = {"base": "class_means"}
 FAST = {"base": "class_means", "max_epochs": 8, "lr": 0.02}
+MINI = {"batch_size": 16, "random_state": 0}
 #: CoOp needs a text tower, of fixed width: one that takes any width stands in for it.
 COOP = {"base": "class_means", "n_context": 2, "max_epochs": 8, "random_state": 0}
 #: Small, fast instances and the checks that each is expected to fail, with the reason.
@@ -56,6 +58,11 @@ CLASSIFIERS = [
     (TaskResClassifier(**FAST, batch_size=16, random_state=0), NO_INTERCEPT | MINI_BATCHES),
     (TaskResClassifier(**FAST, gaussian_weight=0.1), NO_INTERCEPT),
     (TaskResClassifier(**FAST, gaussian_weight="auto", random_state=0), NO_INTERCEPT | HELD_OUT),
+    (TaskResClassifierCV(**FAST, alphas=(0, 0.5, 1), cv=3), NO_INTERCEPT),
+    (
+        TaskResClassifierCV(**FAST, **MINI, alphas=(0.5, 1), gaussian_weights=(0, 0.1), cv=2),
+        NO_INTERCEPT | MINI_BATCHES,
+    ),
     (LinearProbeClassifier(10.0), {}),
     (LinearProbeClassifier(random_state=0), HELD_OUT),
     (CLIPAdapterClassifier(**FAST, batch_size=256, random_state=0), NO_INTERCEPT),

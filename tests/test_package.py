@@ -43,7 +43,7 @@ MAY_IMPORT = {
 LAZY = {"_clip.text", "_training"}
 #: What a classifier's file may import of its siblings, beside what all of them share.
 SHARED = {"base", "class_embeddings", "gaussian", "selection"}
-FAMILY = {"taskres": {"enhanced_base"}}
+FAMILY = {"taskres": {"enhanced_base"}, "taskres_cv": {"search_table", "taskres"}}
 #: The only files that may import a library.
 DOORS = {"open_clip": {"_clip/pretrained.py"}, "skorch": {"_training.py"}}
 

@@ -1,0 +1,83 @@
+"""Scores of the candidates of a search, and the table that GridSearchCV would make of them."""
+
+import contextlib
+import inspect
+import time
+import warnings
+
+import numpy as np
+import sklearn
+from scipy.stats import rankdata
+from sklearn.metrics import check_scoring
+from sklearn.utils.metadata_routing import get_routing_for_object
+
+
+class SearchTable:
+    """Scores and times of candidates (rows) on folds (columns)."""
+
+    def __init__(self, search, candidates, n_folds):
+        self.candidates, shape = candidates, (len(candidates), n_folds)
+        self.scorer = check_scoring(search, search.scoring)
+        self.is_weighted = _takes_weights(self.scorer)
+        self.values, self.errors = np.full(shape, np.nan), []
+        self.times, self.fit_times = np.zeros(shape), np.zeros(shape)
+
+    def score(self, i, fold, clf, X, y, sample_weight):
+        start = time.perf_counter()
+        is_weighted = self.is_weighted and sample_weight is not None
+        params = {"sample_weight": sample_weight} if is_weighted else {}
+        with self.failures_of([i], fold), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The number of unique classes")  # old scikit-learn
+            self.values[i, fold] = self.scorer(clf, X, y, **params)
+        self.times[i, fold] = time.perf_counter() - start
+
+    @contextlib.contextmanager
+    def failures_of(self, group, fold):
+        """Go on without the scores of a group that fails, as GridSearchCV does."""
+        try:
+            yield
+        except Exception as error:
+            self.errors += [error] * int(np.isnan(self.values[group, fold]).sum())
+
+    def report_failures(self):
+        """Raise what made all fail, warn where some did."""
+        if not self.errors:
+            return
+        if len(self.errors) == self.values.size:
+            raise self.errors[0]
+        warnings.warn(
+            f"{len(self.errors)} of {self.values.size} pairs of candidate and fold have no score "
+            f"(NaN). The first error was {self.errors[0]!r}",
+            UserWarning,
+            stacklevel=5,
+        )
+
+    def results(self):
+        """Return the table in the format of GridSearchCV."""
+        table: dict = _mean_and_std("fit_time", self.fit_times)
+        table |= _mean_and_std("score_time", self.times)
+        for name in self.candidates[0]:
+            values = [params[name] for params in self.candidates]
+            table[f"param_{name}"] = np.ma.MaskedArray(values)
+        table["params"] = self.candidates
+        table |= {f"split{i}_test_score": column for i, column in enumerate(self.values.T)}
+        table |= _mean_and_std("test_score", self.values)
+        worst_last = np.nan_to_num(table["mean_test_score"], nan=-np.inf)
+        table["rank_test_score"] = rankdata(-worst_last, method="min").astype(np.int32)
+        return table
+
+
+def _takes_weights(scorer):
+    """Whether GridSearchCV would give the scorer the held-out rows' weights."""
+    if sklearn.get_config()["enable_metadata_routing"]:
+        return bool(get_routing_for_object(scorer).consumes("score", ["sample_weight"]))
+    if hasattr(scorer, "_accept_sample_weight"):  # scikit-learn's own
+        return scorer._accept_sample_weight()
+    return "sample_weight" in inspect.signature(scorer).parameters
+
+
+def _mean_and_std(name, values):
+    """Mean and standard deviation over the folds; NaN where there are none."""
+    if values.shape[1] == 0:
+        values = np.full((len(values), 1), np.nan)
+    return {f"mean_{name}": values.mean(axis=1), f"std_{name}": values.std(axis=1)}
