@@ -9,6 +9,7 @@ import pytest
 from sklearn_taskres import EmbeddingCache
 from sklearn_taskres.benchmark.random_clip import write_random_clip
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for NumPy in the processes that share the tests
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 
 _VIT = {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8}

@@ -123,9 +123,9 @@ def measure(repeats=3):
 
 def _measure_store(name, repeats):
     with tempfile.TemporaryDirectory() as folder:
-        store = STORES[name](folder)
+        store, keys, rows = STORES[name](folder), example_keys(), example_rows()
         begun = time.perf_counter()
-        store.put(example_keys(), example_rows())
+        store.put(keys, rows)
         written = time.perf_counter() - begun
         read = np.median([_in_fresh_process(_read, name, folder) for _ in range(repeats)])
     return {"write": N / written, "read": N / float(read)}
