@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Mapping
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 from scipy.special import log_softmax, softmax
@@ -19,6 +19,15 @@ from .class_embeddings import array_rows, class_means, class_names_of, norm_fact
 
 #: Dtypes of computation; anything else, float16 and integers among it, is read into the first.
 _DTYPES = [np.float32, np.float64]
+#: Parameters that every method has which the engine trains.
+TRAINING_CONSTRAINTS: dict = {
+    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "class_weight": [None, dict, StrOptions({"balanced"})],
+    "callbacks": [None, list, tuple],
+    "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
 #: OpenAI CLIP's logit scale 1/τ, for a base that does not say which model it comes from.
 _CLIP_LOGIT_SCALE = 100.0
 

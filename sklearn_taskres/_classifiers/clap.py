@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._formulas import row_norms, scaled_classifier, unit
-from .base import BaseCLIPClassifier
+from .base import TRAINING_CONSTRAINTS, BaseCLIPClassifier
 
 _MOMENTUM = 0.9
 
@@ -174,15 +174,10 @@ class CLAPClassifier(BaseCLIPClassifier):
 
     _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
         **BaseCLIPClassifier._parameter_constraints,
+        **TRAINING_CONSTRAINTS,
         "penalty": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "class_weight": [None, dict, StrOptions({"balanced"})],
-        "callbacks": [None, list, tuple],
-        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
     _class_arrays = (*BaseCLIPClassifier._class_arrays, "weights_", "penalty_")
 

@@ -2,12 +2,12 @@
 
 from numbers import Integral, Real
 
-import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._formulas import scaled_classifier, unit
-from .base import BaseCLIPClassifier
+from .base import TRAINING_CONSTRAINTS, BaseCLIPClassifier
+from .selection import images_per_class
 
 #: Most steps of an automatic training: those of TaskRes's longest recipe.
 _MOST_STEPS = 12_400
@@ -43,7 +43,7 @@ def auto_max_epochs(y, batch_size):
         Rows a step.
     """
     steps = max(1, len(y) // batch_size)
-    return min(100 if np.median(np.bincount(y)) <= 4 else 50, max(1, _MOST_STEPS // steps))
+    return min(100 if images_per_class(y) <= 4 else 50, max(1, _MOST_STEPS // steps))
 
 
 def linear_weight(n_out, n_in, rng, dtype):
@@ -181,18 +181,13 @@ class CLIPAdapterClassifier(BaseCLIPClassifier):
 
     _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
         **BaseCLIPClassifier._parameter_constraints,
+        **TRAINING_CONSTRAINTS,
         "branch": [StrOptions({"image", "text", "text-direct", "text-additive"})],
         "ratio": [Interval(Real, 0, 1, closed="both")],
         "reduction": [Interval(Integral, 1, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "class_weight": [None, dict, StrOptions({"balanced"})],
-        "callbacks": [None, list, tuple],
-        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     def __init__(

@@ -7,7 +7,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._formulas import scaled_classifier, unit
-from .base import BaseCLIPClassifier
+from .base import TRAINING_CONSTRAINTS, BaseCLIPClassifier
+from .selection import images_per_class
 
 #: Standard deviation of context vectors that start at random.
 _START_STD = 0.02
@@ -30,7 +31,7 @@ def auto_max_epochs(y):
     y : ndarray of shape (n_samples,)
         Class of each row, 0 to n_classes - 1.
     """
-    n_images = np.median(np.bincount(y))
+    n_images = images_per_class(y)
     return 50 if n_images <= 1 else 100 if n_images <= 4 else 200
 
 
@@ -168,19 +169,14 @@ class CoOpClassifier(BaseCLIPClassifier):
 
     _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
         **BaseCLIPClassifier._parameter_constraints,
+        **TRAINING_CONSTRAINTS,
         "n_context": [Interval(Integral, 1, None, closed="left")],
         "class_specific": ["boolean"],
         "class_token_position": [StrOptions({"end", "middle"})],
         "context_init": [None, str],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "class_weight": [None, dict, StrOptions({"balanced"})],
-        "callbacks": [None, list, tuple],
-        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     def __init__(

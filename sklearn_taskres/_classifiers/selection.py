@@ -1,4 +1,4 @@
-"""Choices made on training images alone: each shot is held out once."""
+"""Choices made on training images alone: how many there are, and each held out once."""
 
 import numpy as np
 from scipy.special import logsumexp
@@ -6,6 +6,12 @@ from sklearn.model_selection import StratifiedKFold
 
 #: Most parts that the training images are split into.
 _MOST_FOLDS = 5
+
+
+def images_per_class(y):
+    """Median number of rows a class, of the classes that have any."""
+    counts = np.bincount(y)
+    return float(np.median(counts[counts > 0]))
 
 
 def shot_folds(y, rng):

@@ -10,10 +10,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._formulas import row_norms, scaled_classifier, task_residual, unit
 from . import enhanced_base
-from .base import BaseCLIPClassifier
+from .base import TRAINING_CONSTRAINTS, BaseCLIPClassifier
 from .class_embeddings import class_means
 from .gaussian import best_weight, gaussian_classifier
-from .selection import shot_folds
+from .selection import images_per_class, shot_folds
 
 #: Steps of the longest published recipe: ImageNet, 16 shots, 200 epochs of 62.
 _MOST_STEPS = 12_400
@@ -77,12 +77,6 @@ def taskres_gradient(z, y, weight, *, t, alpha, scale, x):
         return loss, {"x": slope}
     by_alpha = (slope * x).sum()
     return loss, {"x": slope.mul_(alpha), "alpha": by_alpha}
-
-
-def images_per_class(y):
-    """Median number of rows a class, of the classes that have any."""
-    counts = np.bincount(y)
-    return float(np.median(counts[counts > 0]))
 
 
 def auto_max_epochs(y, batch_size):
@@ -259,6 +253,7 @@ class TaskResClassifier(BaseCLIPClassifier):
 
     _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
         **BaseCLIPClassifier._parameter_constraints,
+        **TRAINING_CONSTRAINTS,
         "alpha": [Interval(Real, 0, None, closed="left")],
         "learn_alpha": ["boolean"],
         "enhanced_base": ["boolean"],
@@ -266,16 +261,10 @@ class TaskResClassifier(BaseCLIPClassifier):
         "gaussian_weight": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "enhanced_lr": [Interval(Real, 0, None, closed="neither")],
         "enhanced_epochs": [Interval(Integral, 1, None, closed="left")],
         "enhanced_penalty": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
-        "class_weight": [None, dict, StrOptions({"balanced"})],
-        "callbacks": [None, list, tuple],
-        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
     _class_arrays = (*BaseCLIPClassifier._class_arrays, "residual_", "intercept_")
 

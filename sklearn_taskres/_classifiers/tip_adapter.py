@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._formulas import scaled_classifier, unit
-from .base import BaseCLIPClassifier
+from .base import TRAINING_CONSTRAINTS, BaseCLIPClassifier
 from .selection import held_out_score, shot_folds
 
 #: Candidates of a search, and what is taken without one.
@@ -189,18 +189,13 @@ class TipAdapterClassifier(BaseCLIPClassifier):
 
     _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
         **BaseCLIPClassifier._parameter_constraints,
+        **TRAINING_CONSTRAINTS,
         "fine_tune": ["boolean"],
         "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "beta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "class_weight": [None, dict, StrOptions({"balanced"})],
-        "callbacks": [None, list, tuple],
-        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     def __init__(
