@@ -263,9 +263,14 @@ class _Net(NeuralNetClassifier):
         return dataset
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
-        """Run an epoch; where no user listens to batches, the loss leaves the device once."""
-        if iterator is None or self._is_watched:
-            super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+        """Run an epoch, with a graph only where autograd is to derive."""
+        with torch.set_grad_enabled(self.module_.gradient is None):
+            run = super().run_single_epoch if self._is_watched else self._run_epoch
+            run(iterator, training, prefix, step_fn, **fit_params)
+
+    def _run_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Run an epoch that no user listens to: the loss leaves the device once."""
+        if iterator is None:
             return
         losses = []
         for batch in iterator:
@@ -302,7 +307,6 @@ class _Net(NeuralNetClassifier):
             _lean_step(self.optimizer_)
         return step
 
-    @torch.no_grad()
     def _differentiate(self, X, y):
         """Loss and logits of a batch, with the gradients put where the optimizer finds them."""
         module = self.module_
@@ -332,7 +336,6 @@ def _has_lean_step(optimizer):
     return is_adam and len(optimizer.state) > 0
 
 
-@torch.no_grad()
 def _lean_step(optimizer):
     """Take the step of :meth:`torch.optim.Adam.step`, by the same kernel.
 

@@ -1,7 +1,9 @@
 """TaskResClassifierCV against GridSearchCV over TaskResClassifier: the same figures, sooner."""
 
 import pickle
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -23,12 +25,9 @@ from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback
 
 from sklearn_taskres import CLIPTextFeaturizer, TaskResClassifier, ZeroShotClassifier
-from sklearn_taskres._classifiers import taskres_cv
-from sklearn_taskres._classifiers.taskres_cv import (
-    TaskResClassifierCV,
-    stacked_gradient,
-    stacked_logits,
-)
+from sklearn_taskres._classifiers import fold
+from sklearn_taskres._classifiers.taskres_cv import TaskResClassifierCV
+from sklearn_taskres._formulas import unit
 
 #: Scores that tell candidates apart where accuracies would tie.
 FINE = "neg_log_loss"
@@ -241,28 +240,80 @@ def test_chunks_give_the_same(monkeypatch, n_fit):
     params = {"cv": 3, "batch_size": 16, "scoring": FINE, "max_epochs": 10, "random_state": 0}
     search = TaskResClassifierCV(t, weight_decays=(5e-4, 0.1), **params)
     whole = clone(search).fit(rows, y)
+    with_threads(monkeypatch, 1)
     trained = spy_on_train(monkeypatch)
-    monkeypatch.setattr(taskres_cv, "_MOST_BYTES", n_fit * 8 * 4 * (6 * 12 + 3 * 16))
+    monkeypatch.setattr(fold, "_MOST_BYTES", n_fit * 8 * 4 * (6 * 12 + 3 * 16))
     parts = clone(search).fit(rows, y)
-    expected = [min(n_fit, 10 - i) for i in range(0, 10, n_fit)]  # without alpha = 0: 5 x 2 pairs
-    assert trained == expected * 3
+    of_one_decay = [min(n_fit, 5 - i) for i in range(0, 5, n_fit)]  # alpha = 0 is not trained
+    assert trained == of_one_decay * 2 * 3
     for name in ("split0_test_score", "split1_test_score", "split2_test_score"):
         assert_allclose(parts.cv_results_[name], whole.cv_results_[name], **EXACT)
     assert_array_equal(parts.residual_, whole.residual_)
 
 
+def with_threads(monkeypatch, n_threads):
+    """Let a search take so many threads, whatever the machine has."""
+    monkeypatch.setattr("sklearn_taskres._threads.count_threads", lambda *_: n_threads)
+
+
 def spy_on_train(monkeypatch):
     """Return a list that receives the number of candidates of each program that is trained."""
     trained, train = [], TaskResFoldTrain
-    monkeypatch.setattr(
-        taskres_cv.TaskResFold,
-        "_train",
-        lambda self, pairs: trained.append(len(pairs)) or train(self, pairs),
-    )
+
+    def spy(self, pairs):
+        trained.extend([len(pairs)] * any(alpha for alpha, _ in pairs))
+        return train(self, pairs)
+
+    monkeypatch.setattr(fold.TaskResFold, "_train", spy)
     return trained
 
 
-TaskResFoldTrain = taskres_cv.TaskResFold._train
+@pytest.mark.parametrize("n_threads", [2, 3, 8])
+def test_threads_give_the_same(monkeypatch, n_threads):
+    """Programs in threads of their own change no score, and leave torch's threads as they were."""
+    X, y, t = problem()
+    grid = {"alphas": (0, 0.3, 1, 2), "gaussian_weights": (0, 0.1), "weight_decays": (0, 0.1)}
+    search = TaskResClassifierCV(t, **grid, cv=4, scoring=FINE, max_epochs=9, random_state=0)
+    with_threads(monkeypatch, 1)
+    alone, before = clone(search).fit(X, y), torch.get_num_threads()
+    with_threads(monkeypatch, n_threads)
+    trained, threads = spy_on_train(monkeypatch), set()
+    monkeypatch.setattr(
+        fold, "unit", lambda rows: threads.add(threading.current_thread()) or unit(rows)
+    )
+    shared = clone(search).fit(X, y)
+    assert threading.main_thread() not in threads
+    assert len(trained) == 2 * (4 if n_threads == 2 else 3 + 3 if n_threads == 3 else 4 * 3)
+    for name, column in alone.cv_results_.items():
+        if "_test_score" in name:
+            assert_allclose(shared.cv_results_[name], column, **EXACT)
+    assert_array_equal(shared.residual_, alone.residual_)
+    assert torch.get_num_threads() == before
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == before
+
+
+def test_what_fails_in_a_thread_is_told(monkeypatch):
+    """An error of one program is a missing score of its candidates, and of all is raised."""
+    X, y, t = problem()
+
+    def short_tempered(self, pairs):
+        if (2, 5e-4) in pairs or self.random_state == 1:
+            raise ArithmeticError("too large")
+        return TaskResFoldTrain(self, pairs)
+
+    monkeypatch.setattr(fold.TaskResFold, "_train", short_tempered)
+    monkeypatch.setattr(fold, "_MOST_BYTES", 0)
+    with_threads(monkeypatch, 2)
+    search = TaskResClassifierCV(t, alphas=(0.5, 2), cv=2, max_epochs=2, random_state=0)
+    with pytest.warns(UserWarning, match=r"2 of 4 pairs .* ArithmeticError\('too large'\)"):
+        scores = clone(search).fit(X, y).cv_results_["mean_test_score"]
+    assert np.isnan(scores).tolist() == [False, True]
+    with pytest.raises(ArithmeticError, match="too large"):
+        search.set_params(random_state=1).fit(X, y)
+
+
+TaskResFoldTrain = fold.TaskResFold._train
 
 
 def test_out_of_memory_falls_back_to_smaller_chunks(monkeypatch):
@@ -276,7 +327,7 @@ def test_out_of_memory_falls_back_to_smaller_chunks(monkeypatch):
             raise torch.OutOfMemoryError
         return TaskResFoldTrain(self, pairs)
 
-    monkeypatch.setattr(taskres_cv.TaskResFold, "_train", short_of_memory)
+    monkeypatch.setattr(fold.TaskResFold, "_train", short_of_memory)
     with pytest.warns(UserWarning, match="no memory for 5 candidates at a time") as caught:
         parts = clone(search).fit(X, y)
     assert len(caught) == 1
@@ -284,32 +335,9 @@ def test_out_of_memory_falls_back_to_smaller_chunks(monkeypatch):
         parts.cv_results_["mean_test_score"], whole.cv_results_["mean_test_score"], **EXACT
     )
     room = 0
-    monkeypatch.setattr(taskres_cv, "_MOST_BYTES", 0)
+    monkeypatch.setattr(fold, "_MOST_BYTES", 0)
     with pytest.raises(torch.OutOfMemoryError):
         clone(search).set_params(alphas=[1]).fit(X, y)
-
-
-@pytest.mark.parametrize("learn_alpha", [False, True])
-def test_the_gradient_is_autograd_s(learn_alpha):
-    """The hand-written derivatives are those of the summed losses and the weight decay."""
-    rng = np.random.default_rng(0)
-    z, t = (torch.tensor(rng.normal(size=shape)) for shape in ((7, 5), (3, 5)))
-    z = torch.nn.functional.normalize(z, dim=1)
-    x = torch.tensor(rng.normal(size=(4, 3, 5)), requires_grad=True)
-    alpha, decay = (torch.tensor(rng.uniform(0.1, 1, size=(4, 1, 1))) for _ in range(2))
-    alpha.requires_grad_()
-    y, weight = torch.tensor(rng.integers(3, size=7)), torch.tensor(rng.uniform(size=7))
-    logits = stacked_logits(z, t=t, x=x, alpha=alpha, scale=10.0)
-    losses = torch.nn.functional.cross_entropy(logits.mT, y.expand(4, -1), reduction="none")
-    loss = (losses * weight).mean(dim=1).sum()
-    (loss + (0.5 * decay * (x**2).sum((1, 2), True) + 0.5 * decay * alpha**2).sum()).backward()
-    with torch.no_grad():
-        constants = {"t": t, "scale": 10.0, "weight_decay": decay, "learn_alpha": learn_alpha}
-        ours, gradients = stacked_gradient(z, y, weight, x=x, alpha=alpha, **constants)
-    assert_allclose(ours, loss.detach(), rtol=1e-12)
-    assert gradients.keys() == ({"x", "alpha"} if learn_alpha else {"x"})
-    for name, gradient in gradients.items():
-        assert_allclose(gradient, {"x": x, "alpha": alpha}[name].grad, atol=1e-12)
 
 
 def test_folds_by_default():

@@ -16,28 +16,40 @@ from sklearn_taskres._formulas import unit
 from sklearn_taskres._training import train
 
 
-def step_inputs(n_rows, n_classes, d, *, learned=False, seed=0, dtype=torch.float64):
+def step_inputs(
+    n_rows, n_classes, d, *, n_candidates=None, learned=False, seed=0, dtype=torch.float64
+):
     """Arguments of a gradient, as tensors: a batch, its weights, and the formula's arrays."""
     rng = np.random.default_rng(seed)
     t = rng.normal(scale=0.44, size=(n_classes, d))
+    stack = () if n_candidates is None else (n_candidates,)
     arrays = {
         "z": unit(rng.normal(size=(n_rows, d))),
         "weight": rng.uniform(0, 3, n_rows),
         "t": t,
-        "x": rng.normal(scale=0.2, size=t.shape),
+        "x": rng.normal(scale=0.2, size=(*stack, *t.shape)),
+        "alpha": rng.uniform(0.1, 2, size=(*stack, 1, 1)),
     }
     tensors = {name: torch.tensor(array, dtype=dtype) for name, array in arrays.items()}
-    tensors["y"] = torch.tensor(rng.integers(n_classes, size=n_rows))
-    return {**tensors, "alpha": torch.tensor(0.7, dtype=dtype) if learned else 0.7}
+    tensors["alpha"].requires_grad_(learned)
+    return {**tensors, "y": torch.tensor(rng.integers(n_classes, size=n_rows))}
+
+
+def gradient_by_hand(z, y, weight, **arrays):
+    """Loss and gradients as the hand-written derivative gives them, without a graph."""
+    with torch.no_grad():
+        return taskres_gradient(z, y, weight, **arrays)
 
 
 def by_autograd(z, y, weight, *, t, alpha, scale, x):
-    """Loss and gradients as autograd derives them from the formula."""
-    learned = {"x": x, "alpha": alpha} if torch.is_tensor(alpha) else {"x": x}
-    learned = {name: tensor.clone().requires_grad_() for name, tensor in learned.items()}
+    """Loss, summed over candidates, and gradients as autograd derives them from the formula."""
+    learned = {"x": x, "alpha": alpha} if alpha.requires_grad else {"x": x}
+    learned = {name: tensor.detach().clone().requires_grad_() for name, tensor in learned.items()}
     logits = taskres_logits(z, **{"t": t, "alpha": alpha, "scale": scale, **learned})
-    losses = torch.nn.functional.cross_entropy(logits, y, reduction="none")
-    loss = (weight * losses).mean()
+    loss = torch.zeros((), dtype=z.dtype)
+    for of_one in logits if x.ndim == 3 else [logits]:
+        losses = torch.nn.functional.cross_entropy(of_one, y, reduction="none")
+        loss = loss + (weight * losses).mean()
     gradients = torch.autograd.grad(loss, list(learned.values()))
     return loss.detach(), dict(zip(learned, gradients, strict=True))
 
@@ -47,6 +59,7 @@ def by_autograd(z, y, weight, *, t, alpha, scale, x):
     n_rows=st.integers(1, 12),
     n_classes=st.integers(2, 9),
     d=st.integers(1, 17),
+    n_candidates=st.none() | st.integers(1, 4),
     scale=st.floats(0.1, 120),
     learned=st.booleans(),
     no_residual=st.booleans(),
@@ -54,15 +67,16 @@ def by_autograd(z, y, weight, *, t, alpha, scale, x):
     seed=st.integers(0, 10**6),
 )
 def test_the_gradient_by_hand_is_that_of_the_formula(
-    n_rows, n_classes, d, scale, learned, no_residual, zero_row, seed
+    n_rows, n_classes, d, n_candidates, scale, learned, no_residual, zero_row, seed
 ):
     """Loss and gradients equal autograd's, for any shape, weights, and a class at the origin."""
-    inputs = step_inputs(n_rows, n_classes, d, learned=learned, seed=seed)
+    sizes = {"n_candidates": n_candidates, "learned": learned, "seed": seed}
+    inputs = step_inputs(n_rows, n_classes, d, **sizes)
     if no_residual:
         inputs["x"].zero_()
     if zero_row:
-        inputs["t"][0] = inputs["x"][0] = 0
-    loss, gradients = taskres_gradient(scale=scale, **inputs)
+        inputs["t"][0], inputs["x"][..., 0, :] = 0, 0
+    loss, gradients = gradient_by_hand(scale=scale, **inputs)
     expected_loss, expected = by_autograd(scale=scale, **inputs)
     assert loss.ndim == 0
     assert_allclose(loss, expected_loss, rtol=1e-10, atol=1e-12)
@@ -73,7 +87,7 @@ def test_the_gradient_by_hand_is_that_of_the_formula(
 
 
 def _smallest_norm(inputs):
-    norms = (inputs["t"] + inputs["alpha"] * inputs["x"]).norm(dim=1)
+    norms = (inputs["t"] + inputs["alpha"] * inputs["x"]).detach().norm(dim=-1)
     return float(norms[norms > 0].min()) if (norms > 0).any() else 1.0
 
 
@@ -81,13 +95,13 @@ def _smallest_norm(inputs):
 def test_the_gradient_by_hand_is_the_slope_of_the_loss(learned):
     """Central differences of the loss, which know nothing of autograd."""
     inputs = {**step_inputs(5, 4, 3, learned=learned), "scale": 7.0}
-    _, gradients = taskres_gradient(**inputs)
+    _, gradients = gradient_by_hand(**inputs)
     for name, gradient in gradients.items():
         for place in np.ndindex(*gradient.shape):
             step = torch.zeros_like(gradient)
             step[place] = 1e-6
-            ahead, _ = taskres_gradient(**{**inputs, name: inputs[name] + step})
-            back, _ = taskres_gradient(**{**inputs, name: inputs[name] - step})
+            ahead, _ = gradient_by_hand(**{**inputs, name: inputs[name].detach() + step})
+            back, _ = gradient_by_hand(**{**inputs, name: inputs[name].detach() - step})
             assert_allclose((ahead - back) / 2e-6, gradient[place], rtol=1e-5, atol=1e-8)
 
 
@@ -95,10 +109,10 @@ def test_the_gradient_by_hand_is_the_slope_of_the_loss(learned):
 def test_the_gradient_by_hand_leaves_its_arguments_alone(learned):
     """What is computed in place is its own memory."""
     inputs = step_inputs(5, 4, 3, learned=learned)
-    before = {name: value if name == "alpha" else value.clone() for name, value in inputs.items()}
-    _, gradients = taskres_gradient(scale=100.0, **inputs)
+    before = {name: value.detach().clone() for name, value in inputs.items()}
+    _, gradients = gradient_by_hand(scale=100.0, **inputs)
     for name, value in inputs.items():
-        assert_array_equal(value, before[name])
+        assert_array_equal(value.detach(), before[name])
         assert all(gradient is not value for gradient in gradients.values())
 
 
@@ -126,7 +140,8 @@ def problem(n_rows=48, n_classes=4, d=6, dtype=np.float64):
 
 def run(X, y, t, *, learn_alpha=False, rng=0, **params):
     """Train a residual on unit rows, 10 epochs unless told."""
-    learned, constants = {"x": np.zeros_like(t)}, {"t": t, "scale": 30.0, "alpha": 0.5}
+    learned, constants = {"x": np.zeros_like(t)}, {"t": t, "scale": 30.0}
+    constants["alpha"] = np.full((1, 1), 0.5)
     if learn_alpha:
         learned["alpha"] = np.asarray(constants.pop("alpha"))
     params = {"prepare": unit, "lr": 1e-2, "max_epochs": 10, **params}

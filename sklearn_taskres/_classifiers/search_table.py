@@ -31,6 +31,22 @@ class SearchTable:
             self.values[i, fold] = self.scorer(clf, X, y, **params)
         self.times[i, fold] = time.perf_counter() - start
 
+    def groups(self, name):
+        """Places of the candidates by their value of a parameter."""
+        places: dict = {}
+        for i, params in enumerate(self.candidates):
+            places.setdefault(params[name], []).append(i)
+        return places
+
+    @contextlib.contextmanager
+    def fit_time_of(self, group, fold):
+        """Share the time it takes equally among the candidates of a group."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.fit_times[group, fold] += (time.perf_counter() - start) / len(group)
+
     @contextlib.contextmanager
     def failures_of(self, group, fold):
         """Go on without the scores of a group that fails, as GridSearchCV does."""

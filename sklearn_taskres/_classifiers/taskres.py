@@ -22,11 +22,12 @@ _MOST_STEPS = 12_400
 def taskres_logits(z, *, t, alpha, scale, x=0.0, x_image=None):
     """Logits (n, K) of image rows z (n, D) under t' = t + αx, with t and x (K, D).
 
-    With a residual on the image, x_image (D,), z are raw rows; without one, unit rows.
+    With a residual on the image, x_image (D,), z are raw rows; without one, unit rows. Of C
+    candidates at once, x (C, K, D) and alpha (C, 1, 1), they are (C, n, K).
     """
     if x_image is not None:
         z = unit(task_residual(z, x_image, alpha))
-    return z @ scaled_classifier(task_residual(t, x, alpha), scale).T
+    return z @ scaled_classifier(task_residual(t, x, alpha), scale).mT
 
 
 def taskres_gradient(z, y, weight, *, t, alpha, scale, x):
@@ -36,6 +37,9 @@ def taskres_gradient(z, y, weight, *, t, alpha, scale, x):
     over arrays of K·D. With P = (softmax − onehot) · weight / B, s the scale and L the logits, the
     derivative by t' is, row by row, ``s Pᵀz / ‖t'‖ − (P∘L summed over the batch) t' / ‖t'‖²``.
 
+    Of C candidates that see the same batch, the losses are summed: Adam takes each element by
+    itself, so that this trains each candidate as its own loss would.
+
     Parameters
     ----------
     z : tensor of shape (B, D)
@@ -44,38 +48,41 @@ def taskres_gradient(z, y, weight, *, t, alpha, scale, x):
         Classes of the rows.
     weight : tensor of shape (B,)
         Weights of the rows.
-    t, x : tensor of shape (K, D)
-        Base and residual.
-    alpha : float or tensor of shape ()
-        Scale of the residual; of a tensor the derivative is returned, too.
+    t : tensor of shape (K, D)
+        Base.
+    alpha : tensor of shape (1, 1), or (C, 1, 1)
+        Scale of the residual; where it requires a gradient, that is returned, too.
     scale : float
         Logit scale.
+    x : tensor of shape (K, D), or (C, K, D)
+        Residual.
 
     Returns
     -------
     loss : tensor of shape ()
     gradients : dict of str to tensor
-        ``x``, and ``alpha`` where that is a tensor.
+        ``x``, and ``alpha`` where that is learned.
     """
     from torch.linalg import vector_norm
 
-    is_fixed = isinstance(alpha, float)
-    moved = t.add(x, alpha=alpha) if is_fixed else t.addcmul(x, alpha)
-    norms = vector_norm(moved, dim=1)
+    moved, share = t.addcmul(x, alpha), weight / len(y)  # ([C,] K, D)
+    norms = vector_norm(moved, dim=-1, keepdim=True)
     norms += norms == 0  # as in `unit`
-    inverse, columns, share = norms.reciprocal_(), y[:, None], weight / len(y)
-    logits = (z @ moved.T).to(z.dtype).mul_(inverse * scale)
-    errors = logits.log_softmax(dim=1)
-    of_truth = errors.gather(1, columns)
-    loss = -of_truth[:, 0].dot(share)
-    errors.exp_().scatter_(1, columns, of_truth.expm1_()).mul_(share[:, None])
-    reach = inverse * alpha if is_fixed else inverse
-    along = logits.mul_(errors).sum(dim=0).mul_(inverse).mul_(reach)
-    slope = (errors.mul_(reach * scale).T @ z).to(z.dtype)
-    slope.addcmul_(moved, along[:, None], value=-1)
-    if is_fixed:
+    inverse = norms.reciprocal_()
+    factor = inverse * scale
+    logits = (moved @ z.T).to(z.dtype).mul_(factor)  # ([C,] K, B): classes first, which is faster
+    errors = logits.log_softmax(dim=-2)
+    rows = y.expand(*errors.shape[:-2], 1, -1)
+    of_truth = errors.gather(-2, rows)
+    loss = -(of_truth * share).sum()
+    errors.exp_().scatter_(-2, rows, of_truth.expm1_()).mul_(share)
+    along = logits.mul_(errors).sum(dim=-1, keepdim=True).mul_(inverse).mul_(inverse)
+    if not alpha.requires_grad:
+        along, factor = along.mul_(alpha), factor.mul_(alpha)
+    slope = (errors.mul_(factor) @ z).to(z.dtype).addcmul_(moved, along, value=-1)
+    if not alpha.requires_grad:
         return loss, {"x": slope}
-    by_alpha = (slope * x).sum()
+    by_alpha = (slope * x).sum(dim=(-2, -1), keepdim=True)
     return loss, {"x": slope.mul_(alpha), "alpha": by_alpha}
 
 
@@ -412,9 +419,9 @@ class TaskResClassifier(BaseCLIPClassifier):
             **training,
         )
         arrays = {"x": np.zeros_like(self.base_), "x_image": np.zeros_like(self.base_[0])}
-        arrays |= {"alpha": self.alpha, **trained.parameters}
+        arrays |= {"alpha": np.asarray(self.alpha), **trained.parameters}
         self.residual_, self.image_residual_ = arrays["x"], arrays["x_image"]
-        self.alpha_, self.history_ = float(arrays["alpha"]), trained.history
+        self.alpha_, self.history_ = float(arrays["alpha"].item()), trained.history
         self.n_iter_ = len(trained.history)
         self.coef_ = self._coef()
         self.gaussian_weight_, self.intercept_ = 0.0, np.zeros_like(self.base_[:, 0])
@@ -453,9 +460,9 @@ class TaskResClassifier(BaseCLIPClassifier):
         learned = {"x": np.zeros_like(self.base_), "x_image": np.zeros_like(self.base_[0])}
         if self.residual != "both":
             del learned["x_image" if self.residual == "text" else "x"]
-        constants = {"t": self.base_, "scale": self.logit_scale_, "alpha": float(self.alpha)}
-        if self.learn_alpha:
-            learned["alpha"] = np.asarray(constants.pop("alpha"))
+        constants = {"t": self.base_, "scale": self.logit_scale_}
+        alpha = np.full((1, 1), self.alpha, dtype=np.float64)
+        (learned if self.learn_alpha else constants)["alpha"] = alpha
         return learned, constants
 
     def _n_epochs(self, y):

@@ -1,11 +1,9 @@
-"""TaskRes with its settings searched: a fold's candidates are trained as one tensor program."""
+"""TaskRes with its settings searched: the candidates of a fold are trained together."""
 
-import copy
-import sys
-import time
 import warnings
 from collections.abc import Iterable
 from numbers import Integral, Number
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.base import _fit_context, clone
@@ -14,13 +12,10 @@ from sklearn.model_selection import ParameterGrid, StratifiedKFold, check_cv
 from sklearn.utils import _safe_indexing, check_random_state, indexable
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
-from .._formulas import unit
-from .gaussian import gaussian_classifier
+from .fold import Room, TaskResFold
 from .search_table import SearchTable
 from .taskres import TaskResClassifier, auto_lr
 
-#: Most bytes that the candidates of one tensor program take while they are trained.
-_MOST_BYTES = 2**29
 #: Parts that the rows are split into where `cv` does not say it.
 _MOST_FOLDS = 5
 #: Parameter of TaskResClassifier to the parameter here that lists its candidates.
@@ -32,61 +27,14 @@ _SEARCHED = {
 }
 
 
-def stacked_logits(z, *, t, x, alpha, scale, **_):
-    """Logits (C, n, K) of unit image rows z (n, D) under each t' = t + αx, x (C, K, D)."""
-    return z @ (scale * unit(t + alpha * x)).mT
+class Program(NamedTuple):
+    """Candidates of a fold that are trained together, and the rows they are scored on."""
 
-
-def stacked_gradient(z, y, weight, *, t, alpha, scale, x, weight_decay, learn_alpha):
-    """Weighted cross-entropies of C candidates, summed, and the derivatives by x and alpha.
-
-    The mathematics of `taskres_gradient` with a leading axis. Adam takes each element by itself, so
-    that the sum of the losses trains each candidate as its own loss would. All share the rows: the
-    logits are one matrix product, (B, D) by (D, C·K). Each candidate's weight decay λ is added
-    here, as λx, which is what Adam does with its own.
-
-    Parameters
-    ----------
-    z : tensor of shape (B, D)
-        Unit image rows.
-    y : tensor of shape (B,)
-        Classes of the rows.
-    weight : tensor of shape (B,)
-        Weights of the rows.
-    t : tensor of shape (K, D)
-        The base that the candidates share.
-    alpha, weight_decay : tensor of shape (C, 1, 1)
-        Scale of the residual, and weight decay.
-    scale : float
-        Logit scale.
-    x : tensor of shape (C, K, D)
-        Residuals.
-    learn_alpha : bool
-        Whether to return the derivative by alpha.
-
-    Returns
-    -------
-    loss : tensor of shape ()
-    gradients : dict of str to tensor
-        ``x``, and ``alpha`` where it is learned.
-    """
-    moved = t.addcmul(x, alpha)  # (C, K, D)
-    norms = moved.norm(dim=2)
-    norms += norms == 0  # as in `unit`
-    factor, share = scale / norms, (weight / len(y))[:, None, None]
-    logits = (z @ moved.flatten(0, 1).T).to(z.dtype).view(-1, *norms.shape)  # (B, C, K)
-    errors = logits.mul_(factor).log_softmax(dim=2)
-    columns = y[:, None, None].expand(-1, len(x), 1)
-    of_truth = errors.gather(2, columns)
-    loss = -(of_truth * share).sum()
-    errors.exp_().scatter_(2, columns, of_truth.expm1_()).mul_(share)
-    along = logits.mul_(errors).sum(dim=0) / norms**2
-    slope = (errors.mul_(factor).flatten(1).T @ z).to(z.dtype).view_as(x)
-    slope.addcmul_(moved, along[:, :, None], value=-1)
-    gradients = {}
-    if learn_alpha:
-        gradients["alpha"] = (slope * x).sum(dim=(1, 2), keepdim=True) + weight_decay * alpha
-    return loss, {**gradients, "x": slope.mul_(alpha).addcmul_(x, weight_decay)}
+    clf: TaskResFold
+    fold: int
+    candidates: list[int]  # their places in the table
+    pairs: list[tuple[float, float]]  # their alphas and weight decays
+    held_out: list
 
 
 class TaskResClassifierCV(TaskResClassifier):
@@ -365,136 +313,54 @@ class TaskResClassifierCV(TaskResClassifier):
         """Score each candidate on each fold; return the table of GridSearchCV."""
         from tqdm import tqdm
 
-        table, room = SearchTable(self, candidates, len(folds)), _Room()
-        shared = {**shared, "verbose": 0}
+        table, shared = SearchTable(self, candidates, len(folds)), {**shared, "verbose": 0}
         bar = tqdm(folds, desc="searching", unit="fold", disable=not self.verbose)
-        for fold, (train, test) in enumerate(bar):
-            start = time.perf_counter()
-            seen, held_out = ([_rows(a, rows) for a in data] for rows in (train, test))
-            for group in self._groups(candidates):
-                with table.failures_of(group, fold):
-                    for i, clf in self._fitted(shared, group, candidates, seen, room):
-                        table.score(i, fold, clf, *held_out)
-            spent = time.perf_counter() - start - table.times[:, fold].sum()
-            table.fit_times[:, fold] = spent / len(candidates)
+        data_of_folds = ([[_rows(a, rows) for a in data] for rows in fold] for fold in bar)
+        is_watched = self.callbacks or self.residual != "text"
+        (self._fit_each if is_watched else self._fit_together)(shared, table, data_of_folds)
         table.report_failures()
         return table.results()
 
-    def _groups(self, candidates):
-        """List the indices of the candidates that are trained together."""
-        if self.callbacks or self.residual != "text":
-            return [[i] for i in range(len(candidates))]
-        groups: dict = {}
-        for i, params in enumerate(candidates):
-            groups.setdefault(params["enhanced_base"], []).append(i)
-        return list(groups.values())
+    def _fit_each(self, shared, table, data_of_folds):
+        """Fit the candidates one by one, as a grid search does."""
+        for fold, (seen, held_out) in enumerate(data_of_folds):
+            for i, params in enumerate(table.candidates):
+                with table.failures_of([i], fold):
+                    with table.fit_time_of([i], fold):
+                        clf = _fit_quietly(TaskResClassifier(**shared, **params), *seen)
+                    table.score(i, fold, clf, *held_out)
 
-    def _fitted(self, shared, group, candidates, data, room):
-        """Yield the index of each candidate of a group, and the candidate fitted on a fold."""
-        params = candidates[group[0]]
-        if self.callbacks or self.residual != "text":
-            yield group[0], _fit_quietly(TaskResClassifier(**shared, **params), *data)
-            return
-        fold = TaskResFold(**shared, enhanced_base=params["enhanced_base"])
-        fold = _fit_quietly(fold, *data)
-        for i, clf in fold.candidates([candidates[i] for i in group], room):
-            yield group[i], clf
+    def _fit_together(self, shared, table, data_of_folds):
+        """Fit the candidates of each fold in a few programs, one on each thread of the CPU."""
+        from .._threads import count_threads, map_in_threads
 
+        n_threads, room = count_threads(self.device, self.base_.dtype), Room()
 
-class _Room:
-    """How many candidates the device has had memory for; endless until it was found too small."""
+        def learn(program):
+            with table.fit_time_of(program.candidates, program.fold):
+                return program.clf.learn(program.pairs, room)
 
-    most = sys.maxsize
+        programs = self._programs(shared, table, data_of_folds, n_threads)
+        for program, learned in map_in_threads(learn, programs, n_threads):
+            with table.failures_of(program.candidates, program.fold):
+                params = [table.candidates[i] for i in program.candidates]
+                fitted = program.clf.fitted(params, learned())
+                for i, clf in zip(program.candidates, fitted, strict=True):
+                    table.score(i, program.fold, clf, *program.held_out)
 
-    def shrink(self, n_tried):
-        if self.most == sys.maxsize:
-            warnings.warn(
-                f"The device has no memory for {n_tried} candidates at a time. Fewer are trained "
-                f"together; the result is the same.",
-                UserWarning,
-                stacklevel=2,
-            )
-        self.most = n_tried // 2
-
-
-class TaskResFold(TaskResClassifier):
-    """TaskRes on the rows of a fold, fitted up to the residual: from there on candidates part."""
-
-    def _learn_residual(self, rows, y, training):
-        self._task = unit(rows), y, training
-
-    def _fit_gaussian(self, data, training):
-        self._data = data
-
-    def candidates(self, candidates, room):
-        """Yield index and fitted classifier; those that differ in the term alone share the rest."""
-        pairs = list(dict.fromkeys((c["alpha"], c["weight_decay"]) for c in candidates))
-        has_term = any(c["gaussian_weight"] > 0 for c in candidates)
-        term = gaussian_classifier(**self._data) if has_term else None
-        for pair, x, alpha in self._learned(pairs, room):
-            for i, params in enumerate(candidates):
-                if (params["alpha"], params["weight_decay"]) == pair:
-                    yield i, self._fitted(x, alpha, params, term)
-
-    def _fitted(self, x, alpha, params, term):
-        clf = copy.copy(self).set_params(**params)
-        clf.residual_, clf.alpha_ = x, alpha
-        clf.image_residual_, clf.intercept_ = np.zeros_like(x[0]), np.zeros_like(x[:, 0])
-        clf.coef_, clf.gaussian_weight_ = clf._coef(), float(params["gaussian_weight"])
-        if clf.gaussian_weight_ > 0:
-            clf.coef_ = clf.coef_ + clf.gaussian_weight_ * term[0]
-            clf.intercept_ = clf.gaussian_weight_ * term[1]
-        return clf
-
-    def _learned(self, pairs, room):
-        """Yield each pair of alpha and weight decay with its residual and its alpha."""
-        from torch import OutOfMemoryError
-
-        for pair in [pair for pair in pairs if pair[0] == 0]:  # α = 0 stops each gradient
-            yield pair, np.zeros_like(self.base_), 0.0
-        pairs = [pair for pair in pairs if pair[0] > 0]
-        while pairs:
-            chunk = pairs[: min(self._chunk_size(), room.most)]
-            try:
-                x, alpha = self._train(chunk)
-            except OutOfMemoryError:
-                if len(chunk) == 1:
-                    raise
-                room.shrink(len(chunk))
-                continue
-            yield from zip(chunk, x, alpha, strict=True)
-            pairs = pairs[len(chunk) :]
-
-    def _chunk_size(self):
-        """Candidates whose arrays of (K, D) and of (B, K) stay below the bound, at least one."""
-        n_classes, d = self.base_.shape
-        n_rows = min(self.batch_size, len(self._task[1]))
-        # (K, D): x, two moments, gradient, the one before, t'; (B, K): logits, errors, their copy
-        elements = n_classes * (6 * d + 3 * n_rows)
-        return max(1, _MOST_BYTES // (elements * self.base_.itemsize))
-
-    def _train(self, pairs):
-        """Residuals (C, K, D) and alphas (C,) of C candidates, trained together."""
-        from .._training import train
-
-        rows, y, training = self._task
-        alpha, decay = np.array(pairs, dtype=np.float64).T[:, :, None, None]  # (C, 1, 1) each
-        learned = {"x": np.zeros((len(pairs), *self.base_.shape), dtype=rows.dtype)}
-        constants = {"t": self.base_, "scale": self.logit_scale_, "learn_alpha": self.learn_alpha}
-        (learned if self.learn_alpha else constants)["alpha"] = alpha
-        trained = train(
-            stacked_logits,
-            learned,
-            rows,
-            y,
-            constants={**constants, "weight_decay": decay},
-            gradient=stacked_gradient,
-            lr=self.lr,
-            max_epochs=self.max_epochs,
-            **{**training, "rng": copy.deepcopy(training["rng"])},  # the same draws for each chunk
-        )
-        alphas = trained.parameters.get("alpha", alpha)
-        return trained.parameters["x"], [float(a) for a in alphas.ravel()]
+    def _programs(self, shared, table, data_of_folds, n_threads):
+        """Yield what is trained together; folds that threads can't share evenly are split."""
+        n_folds = table.values.shape[1]
+        for fold, (seen, held_out) in enumerate(data_of_folds):
+            n_parts = n_threads if fold >= n_folds - n_folds % n_threads else 1
+            for is_enhanced, group in table.groups("enhanced_base").items():
+                clf, programs = TaskResFold(**shared, enhanced_base=is_enhanced), []
+                with table.failures_of(group, fold), table.fit_time_of(group, fold):
+                    clf = _fit_quietly(clf, *seen)
+                    members = [(i, table.candidates[i]) for i in group]
+                    programs = list(clf.programs(members, n_parts, n_threads))
+                for places, pairs in programs:
+                    yield Program(clf, fold, places, pairs, held_out)
 
 
 def _fit_quietly(clf, *data):
