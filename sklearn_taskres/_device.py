@@ -84,8 +84,8 @@ def fastest_precision(device):
 def product_precision(device, precision):
     """Context in which matrix products run in `precision`, leaving torch's global switches alone.
 
-    "auto" and "float32" keep the precision of the operands; "bfloat16" lowers float32 products and
-    never float64 ones.
+    "float32" keeps the precision of the operands; "bfloat16" lowers float32 products and never
+    float64 ones.
     """
     if precision == "bfloat16":
         return torch.autocast(device.type, dtype=torch.bfloat16)

@@ -8,7 +8,7 @@ import contextlib
 import dis
 import functools
 import inspect
-import mmap
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +19,12 @@ from skorch.callbacks import EpochTimer, LRScheduler, PassthroughScoring, PrintL
 from torch.optim.adam import adam
 from torch.utils.data import IterableDataset
 
-from ._device import product_precision, resolve_device
+from ._device import fastest_precision, product_precision, resolve_device
 from ._formulas import learning_rate
+from ._rows import is_streamed, working_dtype
 
+#: Elements of a classifier from which on lower products pay where the device has units for them.
+_WORTH_LOWERING = 2**17
 #: Devices whose fused optimizers were tried; others take torch's default.
 _FUSED_DEVICES = ("cpu", "cuda")
 
@@ -103,7 +106,8 @@ def train(
     callbacks : list of skorch callbacks, optional
         Cloned, then notified as skorch does, batches included.
     device, precision, verbose
-        As in every estimator of the package.
+        As in every estimator of the package. Without a `gradient`, whose sums are in full precision
+        whatever its products are in, "auto" is float32.
     **optimizer_params
         Passed to the optimizer.
 
@@ -120,7 +124,7 @@ def train(
     """
     if not (penalty is None or gradient is None):
         raise ValueError("A hand-written gradient may not go with a penalty.")
-    dtype = np.dtype(np.float32) if X.dtype == np.float16 else X.dtype
+    dtype = working_dtype(X)
     device = resolve_device(device, dtype)
     module = _FormulaModule(formula, penalty, gradient, parameters, constants, dtype)
     n_steps = max_epochs * (1 if schedule_step == "epoch" else max(1, len(y) // batch_size))
@@ -152,6 +156,9 @@ def train(
         dtype=dtype,
         device=device,
     )
+    if precision == "auto":
+        is_worth_it = gradient is not None and (y.max() + 1) * X.shape[-1] >= _WORTH_LOWERING
+        precision = fastest_precision(device) if is_worth_it else "float32"
     with product_precision(device, precision):
         net.train(batches)
     return Trained(module.learned(), _plain_history(net.history))
@@ -204,10 +211,10 @@ class _TensorBatches(IterableDataset):
     """
 
     def __init__(self, X, y, sample_weight, batch_size, rng, *, prepare, dtype, device):
-        self.stays = X.dtype == np.float16 or _is_mapped(X)
         self.prepare, self.dtype, self.device, self.rng = prepare, dtype, device, rng
         self.size, self.n_views = min(batch_size, len(y)), X.shape[1] if X.ndim == 3 else None
-        self.rows = X if self.stays else _shared_tensor(prepare(X), device).flatten(0, -2)
+        self.rows = X if is_streamed(X) else self._on_device(X)
+        self.stays = isinstance(self.rows, np.ndarray)
         self.y = torch.as_tensor(y, dtype=torch.int64, device=device)
         if sample_weight is None:
             sample_weight = np.ones(len(y))
@@ -231,6 +238,19 @@ class _TensorBatches(IterableDataset):
         for start in range(0, n_rows - self.size + 1, self.size):
             batch = slice(start, start + self.size)
             yield {"z": self._at(places[batch]), "sample_weight": weight[batch]}, y[batch]
+
+    def _on_device(self, X):
+        """Return prepared rows as a tensor, or as they are where the device has no room for all."""
+        try:
+            return _shared_tensor(self.prepare(X), self.device).flatten(0, -2)
+        except torch.OutOfMemoryError:
+            warnings.warn(
+                f"The {len(X)} rows do not fit into the memory of {self.device}, and are brought "
+                f"there batch by batch. The result is the same.",
+                UserWarning,
+                stacklevel=2,
+            )
+            return X
 
     def _at(self, places):
         """Image rows (b, d) at places that count rows, or views of rows, from the first on."""
@@ -401,13 +421,6 @@ def _batch_lr(epoch):
 
 def _plain(value):
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _is_mapped(array):
-    """Whether an array lies in a memory map, whatever views were taken of it."""
-    while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
-        array = array.base
-    return isinstance(array, np.memmap | mmap.mmap)
 
 
 def _shared_tensor(array, device):

@@ -15,6 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from .._formulas import scaled_classifier, unit
 from .._persistence import VersionStamp
+from .._rows import check_finite, chunks, is_streamed, working_dtype
 from .class_embeddings import array_rows, class_means, class_names_of, norm_factor
 
 #: Dtypes of computation; anything else, float16 and integers among it, is read into the first.
@@ -28,6 +29,8 @@ TRAINING_CONSTRAINTS: dict = {
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }
+#: Training rows that are labelled zero-shot, to see whether base and rows fit together.
+_MOST_COMPARED = 2048
 #: OpenAI CLIP's logit scale 1/τ, for a base that does not say which model it comes from.
 _CLIP_LOGIT_SCALE = 100.0
 
@@ -58,7 +61,9 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
     and what else its method learns. ``X`` (n, d) are the clean rows, ``views`` (n, v, d) augmented
     ones or None. ``_class_arrays`` names the arrays that have a row a class, so that
     `select_classes` and `add_classes` know them; ``_cannot_add_classes`` is the reason where a
-    method can't. ``n_parameters_`` is the number of values that training tuned.
+    method can't. ``n_parameters_`` is the number of values that training tuned. A sibling that
+    reads rows through :mod:`.._rows` and the engine alone says so in ``_streams_rows``: float16
+    and memory maps then reach its ``_fit`` as they are.
 
     Think twice before adding anything: what only one method needs belongs to that method.
     """
@@ -75,6 +80,7 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
         "logit_scale": [None, Interval(Real, 0, None, closed="neither")],
     }
     _class_arrays: tuple[str, ...] = ("classes_", "base_", "coef_")
+    _streams_rows = False
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
@@ -85,7 +91,8 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
         X : array-like of shape (n_samples, n_features), or (n_samples, 1 + n_views, n_features)
             Raw image embeddings, as CLIPFeaturizer gives them; with views, the clean one is slot 0,
             and training draws one of the others an image and epoch. float32 and float64 decide the
-            dtype of all computation; anything else is read into float32.
+            dtype of all computation; anything else is read into float32. TaskRes reads float16 and
+            memory maps batch by batch, and never copies them whole.
         y : array-like of shape (n_samples,)
             Labels: the names of the classes, or anything that `class_names` gives names to.
         sample_weight : array-like of shape (n_samples,), optional
@@ -103,9 +110,9 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
             width of X is not that of the class embeddings.
         """
         X, views = _clean_and_views(X)
-        X, y = validate_data(self, X, y, dtype=_DTYPES)
+        X, y = self._validated(X, y, streams=self._streams_rows)
         if views is not None:
-            views = check_array(views, dtype=X.dtype, allow_nd=True, input_name="X")
+            views = self._validated_views(views, X.dtype)
         # Repeated, since scikit-learn takes one image a class for a regression problem and warns.
         check_classification_targets(np.repeat(y, 3))
         kept, weight = self._weights(X, y, sample_weight)
@@ -120,13 +127,28 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
         self._fit(X, codes, weight, views)
         return self
 
+    def _validated(self, X, y="no_validation", *, streams=True, **params):
+        """Validate as scikit-learn does; rows that are streamed are not copied, if that will do."""
+        if not (streams and is_streamed(X)):
+            return validate_data(self, X, y, dtype=_DTYPES, **params)
+        dtypes = [*_DTYPES, np.float16]
+        checked = validate_data(self, X, y, dtype=dtypes, ensure_all_finite=False, **params)
+        check_finite(checked[0] if isinstance(checked, tuple) else checked)
+        return checked
+
+    def _validated_views(self, views, dtype):
+        if not (self._streams_rows and is_streamed(views)):
+            return check_array(views, dtype=dtype, allow_nd=True, input_name="X")
+        check_finite(views)
+        return views
+
     def _weights(self, X, y, sample_weight):
         """Rows to keep, those of weight 0 being left out, and sample times class weights."""
         class_weight = getattr(self, "class_weight", None)
         if sample_weight is None and class_weight is None:
             return slice(None), None
         weight = _check_sample_weight(
-            sample_weight, X, dtype=X.dtype, ensure_non_negative=True, copy=True
+            sample_weight, X, dtype=working_dtype(X), ensure_non_negative=True, copy=True
         )
         kept = weight > 0
         weight[kept] *= compute_sample_weight(class_weight, y[kept])
@@ -135,7 +157,8 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
                 f"Sample weights times class weights must not be negative, nor all zero. Got "
                 f"{weight.min():g} to {weight.max():g}."
             )
-        return weight > 0, weight
+        kept = weight > 0
+        return slice(None) if kept.all() else kept, weight
 
     # class embeddings -----------------------------------------------------------------------
 
@@ -157,7 +180,7 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
             self._install_base(base)
             return
         self._check_width(X, base)
-        self._install_base(base.astype(X.dtype))
+        self._install_base(base.astype(working_dtype(X)))
         if not isinstance(self.base, str):
             self._warn_if_at_chance(X, y)
 
@@ -200,10 +223,14 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
         """Warn where the base alone ranks the training rows no better than chance would.
 
         "No better" allows one standard error, so that a true mismatch seldom hides behind luck;
-        fewer than 8 rows would say little either way.
+        fewer than 8 rows would say little either way, and a few thousand say enough.
         """
         if len(y) < 8:
             return
+        if len(y) > _MOST_COMPARED:
+            some = np.sort(np.random.RandomState(0).permutation(len(y))[:_MOST_COMPARED])
+            X, y = X[some], y[some]
+        X = X.astype(self.base_.dtype, copy=False)
         logits = unit(X) @ scaled_classifier(self.base_, self.logit_scale_).T
         n_right, n_rows, chance = np.sum(logits.argmax(axis=1) == y), len(y), 1 / len(self.classes_)
         if n_right <= n_rows * chance + (n_rows * chance * (1 - chance)) ** 0.5:
@@ -251,7 +278,8 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
     def _validated_logits(self, X):
         check_is_fitted(self)
         X, _ = _clean_and_views(X)
-        return self._logits(validate_data(self, X, dtype=_DTYPES, reset=False))
+        X = self._validated(X, reset=False)
+        return np.concatenate([self._logits(rows) for _, rows in chunks(X)])
 
     def decision_function(self, X):
         """Logits of each class.

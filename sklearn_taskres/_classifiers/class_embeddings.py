@@ -6,6 +6,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from .._formulas import CLIP_TEXT_RMS, row_norms, unit
+from .._rows import chunks, working_dtype
 
 
 def class_names_of(labels, class_names):
@@ -127,13 +128,16 @@ def class_means(X, y, sample_weight=None):
     sample_weight : ndarray of shape (n_samples,), optional
     """
     weight = np.ones(len(y)) if sample_weight is None else sample_weight
-    means = class_sums(unit(X), y, weight / np.bincount(y, weight)[y])
+    share = weight / np.bincount(y, weight)[y]
+    means = np.zeros((y.max() + 1, X.shape[1]), dtype=working_dtype(X))
+    for part, rows in chunks(X):
+        means += class_sums(unit(rows), y[part], share[part], len(means))
     return means * norm_factor(means, CLIP_TEXT_RMS * means.shape[1] ** 0.5)
 
 
-def class_sums(X, y, weight):
+def class_sums(X, y, weight, n_classes):
     """Weighted sum of the rows of each class, (n_classes, d), in the dtype of X (n_samples, d)."""
-    by_class = csr_array((weight, (y, np.arange(len(y)))))
+    by_class = csr_array((weight, (y, np.arange(len(y)))), shape=(n_classes, len(y)))
     return (by_class @ X).astype(X.dtype, copy=False)
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .._formulas import scaled_classifier
+from .._formulas import scaled_classifier, unit
+from .._rows import working_dtype
 
 
 def projected_logits(z, *, P, h, b, scale, P0, penalty):
@@ -23,8 +24,8 @@ def tune_text_projection(features, X, y, *, logit_scale, penalty, **training):
     features : ClassFeatures
         Text features before the projection, h (n_classes, W), the projection P0 (W, d) and its
         bias (d,) or None.
-    X : ndarray of shape (n_samples, d)
-        Unit image rows; their dtype is the dtype of computation.
+    X : ndarray of shape (n_samples, d), or (n_samples, n_views, d)
+        Image rows of any norm; their dtype is the dtype of computation.
     y : ndarray of shape (n_samples,)
         Class of each row, 0 to n_classes - 1.
     logit_scale : float
@@ -43,8 +44,8 @@ def tune_text_projection(features, X, y, *, logit_scale, penalty, **training):
     """
     from .._training import train
 
-    start = features.projection.astype(X.dtype)
-    bias = 0.0 if features.bias is None else features.bias.astype(X.dtype)
+    start = features.projection.astype(working_dtype(X))
+    bias = 0.0 if features.bias is None else features.bias.astype(start.dtype)
     constants = {"h": features.hidden, "b": bias, "scale": logit_scale}
     trained = train(
         projected_logits,
@@ -52,6 +53,7 @@ def tune_text_projection(features, X, y, *, logit_scale, penalty, **training):
         X,
         y,
         constants={**constants, "P0": start, "penalty": float(penalty)},
+        prepare=unit,
         penalty=distance_to_start,
         **training,
     )

@@ -1,8 +1,11 @@
 """The Gaussian term of GDA: classes that differ in their mean and share one covariance."""
 
+import itertools
+
 import numpy as np
 
 from .._formulas import unit
+from .._rows import chunks, working_dtype
 from .class_embeddings import class_sums
 from .selection import held_out_score
 
@@ -35,23 +38,26 @@ def gaussian_classifier(X, y, sample_weight=None, views=None):
     b : ndarray of shape (n_classes,)
         Both zero where rows do not scatter around their means, as with one image a class.
     """
-    if views is not None:
-        n_rows = 1 + views.shape[1]
-        X = np.concatenate([X[:, None], views], axis=1).reshape(-1, X.shape[1])
-        y = np.repeat(y, n_rows)
-        sample_weight = None if sample_weight is None else np.repeat(sample_weight, n_rows)
-    F = unit(X)
-    weight = np.ones(len(y), dtype=F.dtype) if sample_weight is None else sample_weight
+    slots = [X] if views is None else [X, *views.swapaxes(0, 1)]
+    dtype, d = working_dtype(X), X.shape[1]
+    weight = np.ones(len(y), dtype=dtype) if sample_weight is None else sample_weight
     weight = weight * max(1.0, len(y) / weight.sum())
-    means = class_sums(F, y, weight / np.bincount(y, weight)[y])
-    centred = (F - means[y]) * (weight[:, None] ** 0.5).astype(F.dtype)
-    scatter = centred.T @ centred
-    shrinkage = np.trace(scatter) / (weight.sum() - 1)
-    if shrinkage <= np.finfo(F.dtype).eps:
+    share = weight / np.bincount(y, weight)[y] / len(slots)
+    means, scatter = np.zeros((y.max() + 1, d), dtype=dtype), np.zeros((d, d), dtype=dtype)
+    for part, rows in _all_chunks(slots):
+        means += class_sums(unit(rows), y[part], share[part], len(means))
+    for part, rows in _all_chunks(slots):
+        centred = (unit(rows) - means[y[part]]) * (weight[part, None] ** 0.5).astype(dtype)
+        scatter += centred.T @ centred
+    shrinkage = np.trace(scatter) / (weight.sum() * len(slots) - 1)
+    if shrinkage <= np.finfo(dtype).eps:
         return np.zeros_like(means), np.zeros_like(means[:, 0])
-    d = F.shape[1]
-    W = d * np.linalg.solve(scatter + shrinkage * np.eye(d, dtype=F.dtype), means.T).T
+    W = d * np.linalg.solve(scatter + shrinkage * np.eye(d, dtype=dtype), means.T).T
     return W, -(W * means).sum(axis=1) / 2
+
+
+def _all_chunks(slots):
+    return itertools.chain.from_iterable(map(chunks, slots))
 
 
 def best_weight(logits, gaussian_logits, y):
