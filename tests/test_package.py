@@ -24,11 +24,22 @@ MAY_IMPORT = {
     "_formulas": set(),
     "_device": set(),
     "_persistence": {"_version"},
-    "_training": {"_device", "_formulas"},
+    "_threads": {"_device"},
+    "_rows": set(),
+    "_training": {"_device", "_formulas", "_rows"},
     "_clip": {"_clip", "_device", "_formulas", "_persistence"},
-    "_classifiers": {"_classifiers", "_formulas", "_persistence", "_training", "_clip.text"},
+    "_classifiers": {
+        "_classifiers",
+        "_clip.text",
+        "_formulas",
+        "_persistence",
+        "_rows",
+        "_threads",
+        "_training",
+    },
     "datasets": set(),
     "pipeline": {"_classifiers", "_clip"},
+    "inspection": {"inspection", "_classifiers.zero_shot", "_clip.images", "_formulas"},
     "__init__": {"_version"},
     "benchmark": {
         "benchmark",
@@ -36,16 +47,21 @@ MAY_IMPORT = {
         "_device",
         "_formulas",
         "_version",
+        "inspection",
         *sklearn_taskres.__all__,
     },
 }
-#: What classifiers import inside functions only: both bring torch along.
-LAZY = {"_clip.text", "_training"}
+#: What classifiers import inside functions only: these bring torch along.
+LAZY = {"_clip.text", "_threads", "_training"}
 #: What a classifier's file may import of its siblings, beside what all of them share.
 SHARED = {"base", "class_embeddings", "gaussian", "selection"}
-FAMILY = {"taskres": {"enhanced_base"}, "taskres_cv": {"search_table", "taskres"}}
+FAMILY = {
+    "taskres": {"enhanced_base"},
+    "fold": {"taskres"},
+    "taskres_cv": {"fold", "search_table", "taskres"},
+}
 #: The only files that may import a library.
-DOORS = {"open_clip": {"_clip/pretrained.py"}, "skorch": {"_training.py"}}
+DOORS = {"open_clip": {"_clip/pretrained.py"}, "skorch": {"_training.py", "benchmark/rivals.py"}}
 
 
 def imports(path, nested=True):

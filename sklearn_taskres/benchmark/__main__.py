@@ -2,9 +2,9 @@
 
 import argparse
 
-from . import accuracy, encode
+from . import accuracy, encode, speed
 
-_COMMANDS = {"accuracy": accuracy, "encode": encode}
+_COMMANDS = {"accuracy": accuracy, "encode": encode, "speed": speed}
 
 
 def main(argv=None):

@@ -1,0 +1,83 @@
+"""The part "growth" of ``benchmark speed``: seconds against rows, classes, width and candidates."""
+
+import sys
+
+import numpy as np
+
+from .. import TaskResClassifier, TaskResClassifierCV
+from .tasks import make_task
+from .timing import interleaved
+
+_EPOCHS = 20
+#: What grows to the values it takes; the others stay at 64 classes, width 512 and 16 shots.
+_AXES = {
+    "rows": [1024, 2048, 4096, 8192, 16384],
+    "classes": [16, 64, 256, 1024],
+    "width": [128, 512, 2048],
+    "candidates": [1, 4, 16, 64],
+}
+
+
+def measure(options, device, say):
+    """Time fits and searches along each axis, and draw them where a figure is asked for.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Of ``benchmark speed``.
+    device : torch.device
+        Where to train.
+    say : callable
+        Prints a line.
+
+    Returns
+    -------
+    dict
+        Of what JSON can hold.
+    """
+    axes = {}
+    for axis, values in _AXES.items():
+        found = interleaved({n: _run(axis, n, options) for n in values}, options.repeats, device)
+        seconds = [found[n]["seconds"] for n in values]
+        exponents = np.diff(np.log(seconds)) / np.diff(np.log(values))
+        axes[axis] = {"values": values, "seconds": seconds, "exponents": exponents.tolist()}
+        points = ", ".join(f"{n}: {s:.3f}" for n, s in zip(values, seconds, strict=True))
+        say(f"\nSeconds by {axis}: {points}. Largest exponent: {exponents.max():.2f}")
+    if options.figure:
+        _draw(axes, options.figure)
+    return {"epochs": _EPOCHS, "axes": axes}
+
+
+def _run(axis, n, options):
+    """Return a function that fits a task in which one axis has the size n."""
+    n_classes, d = (n if axis == name else size for name, size in (("classes", 64), ("width", 512)))
+    shots = n // 64 if axis == "rows" else 16 * 64 // n_classes or 1
+    task = make_task(n_classes, d, shots)
+    params = {"max_epochs": _EPOCHS, "lr": 2e-3, "device": options.device, "random_state": 0}
+    if axis == "candidates":
+        alphas = np.geomspace(0.05, 4, n).tolist()
+        clf = TaskResClassifierCV(task.t, alphas=alphas, cv=2, refit=False, **params)
+    else:
+        clf = TaskResClassifier(task.t, **params)
+    return lambda: clf.fit(task.X, task.y)
+
+
+def _draw(axes, path):
+    """Draw each axis on logarithmic scales, beside a line of the growth of its operations."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        sys.exit("--figure needs matplotlib: pip install 'sklearn-taskres[plots]'.")
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    panels = figure.subplots(1, len(axes))
+    for panel, (axis, found) in zip(panels, axes.items(), strict=True):
+        values, seconds = np.array(found["values"]), np.array(found["seconds"])
+        panel.loglog(values, seconds[-1] * values / values[-1], "--", color="0.6")
+        panel.loglog(values, seconds, "o-", color="C0")
+        panel.set_xticks(values, [f"{n:,}".replace(",", " ") for n in values], rotation=30)
+        panel.minorticks_off()
+        panel.set_xlabel(axis)
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("seconds")
+    figure.suptitle("Seconds of a fit (dots) grow no faster than its operations (dashed)")
+    figure.savefig(path, dpi=150)

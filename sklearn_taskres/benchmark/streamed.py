@@ -1,0 +1,80 @@
+"""The part "map" of ``benchmark speed``: memory of a fit on a memory map of float16."""
+
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from .. import TaskResClassifier
+from .timing import memory_of_process
+
+N_ROWS, D, N_CLASSES, EPOCHS = 1_280_000, 512, 100, 2
+_CHUNK = 10_000
+
+
+def measure(options, device, say):
+    """Fit random rows in a file, and watch the memory that is the process's own.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Of ``benchmark speed``.
+    device : torch.device
+        Where to train.
+    say : callable
+        Prints a line.
+
+    Returns
+    -------
+    dict
+        Of what JSON can hold.
+    """
+    rng = np.random.default_rng(0)
+    y = np.arange(N_ROWS) % N_CLASSES
+    t = rng.standard_normal((N_CLASSES, D)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "X.npy")
+        _write(path, t, y, rng)
+        X = np.load(path, mmap_mode="r")
+        clf = TaskResClassifier(t, max_epochs=EPOCHS, device=options.device, random_state=0)
+        clf.fit(X[:1000], y[:1000])  # imports torch
+        with _Watch() as watch:
+            start = time.perf_counter()
+            clf.fit(X, y)
+            seconds = time.perf_counter() - start
+    say(
+        f"\nFit of {N_ROWS:,} x {D} float16 rows in a memory map, {N_CLASSES} classes, {EPOCHS} "
+        f"epochs: {seconds:.1f} s. Anonymous memory: {watch.before / 1e6:.0f} MB before, at most "
+        f"{watch.most / 1e6:.0f} MB; the rows in float32 would be {4 * N_ROWS * D / 1e6:,.0f} MB."
+    )
+    return {"seconds": seconds, "bytes_before": watch.before, "bytes_at_most": watch.most}
+
+
+def _write(path, t, y, rng):
+    """Write rows around their class embeddings, a few at a time."""
+    X = np.lib.format.open_memmap(path, "w+", np.float16, (len(y), t.shape[1]))
+    for start in range(0, len(y), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        noise = rng.standard_normal((len(y[rows]), t.shape[1]), dtype=np.float32)
+        X[rows] = t[y[rows]] + 6 * noise
+
+
+class _Watch:
+    """Looks at the anonymous memory of this process every few milliseconds."""
+
+    def __enter__(self):
+        self.before = self.most = memory_of_process("RssAnon") or 0
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+        return self
+
+    def _look(self):
+        while not self._is_over.wait(0.005):
+            self.most = max(self.most, memory_of_process("RssAnon") or 0)
+
+    def __exit__(self, *_):
+        self._is_over.set()
+        self._thread.join()

@@ -1,0 +1,122 @@
+"""``benchmark speed``: the rivals learn what we learn, and the figures are what they are called."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from sklearn_taskres import _formulas
+from sklearn_taskres.benchmark import fits, growth, rivals, speed, streamed, timing
+from sklearn_taskres.benchmark.__main__ import main
+from sklearn_taskres.benchmark.tasks import make_task
+
+CPU = torch.device("cpu")
+
+
+def test_the_rivals_learn_the_same():
+    """On one batch an epoch the loop's and skorch's classifier is ours, to float precision."""
+    task = make_task(8, 32, 4)
+    ours = _formulas.unit(rivals.taskres(task, 20))
+    for rival in (rivals.plain_loop, rivals.default_skorch):
+        assert_allclose(rival(task, 20), ours, rtol=0, atol=2e-5, err_msg=rival.__name__)
+    assert rivals.logistic_regression(task).shape == ours.shape
+
+
+def test_tasks_are_neither_trivial_nor_hopeless():
+    """Zero-shot labels most test rows, and training more of them."""
+    task = make_task(47, 512, 16)
+    zero_shot, tuned = task.accuracy(task.t), task.accuracy(rivals.taskres(task, 20))
+    assert 40 < zero_shot < tuned < 90
+
+
+def test_operations_are_counted():
+    """Two products a step, and as many steps as whole batches."""
+    assert fits.operations(make_task(4, 8, 16), 3) == 3 * 4 * 64 * 4 * 8
+    assert fits.operations(make_task(40, 8, 16), 3) == 3 * 2 * 4 * 256 * 40 * 8
+
+
+def test_functions_are_run_in_turn():
+    """Each round runs each function once, after a first one that is not timed."""
+    ran = []
+    functions = {name: lambda name=name: ran.append(name) or name for name in "ab"}
+    found = timing.interleaved(functions, 3, CPU)
+    assert ran == list("ab") * 4
+    assert [figures["result"] for figures in found.values()] == ["a", "b"]
+    assert all(figures["fastest"] <= figures["seconds"] for figures in found.values())
+
+
+def test_the_peak_of_memory_is_seen():
+    """What a function took, and gave back, is counted where the system says it."""
+    if timing.memory_of_process("VmHWM") is None:
+        pytest.skip("this system has no /proc/self/status")
+    found = timing.interleaved({"big": lambda: np.ones(2**23).sum()}, 1, CPU)
+    assert 60 < found["big"]["megabytes"] < 120
+
+
+def test_from_the_command_line(tmp_path, capsys):
+    """Sizes, ratios, shares and scores land in the table and in the JSON."""
+    path = tmp_path / "speed.json"
+    sizes = ["--sizes", "4x16", "--search-size", "4x16", "--search-epochs", "2", "--shots", "8"]
+    main(["speed", *sizes, "--repeats", "1", "--output", str(path)])
+    results, printed = json.loads(path.read_text()), capsys.readouterr().out
+    methods = results["fit"]["sizes"][0]["methods"]
+    assert list(methods) == ["taskres", "loop", "skorch", "logistic"]
+    assert methods["taskres"]["ratio"] == 1
+    expected = methods["loop"]["seconds"] / methods["taskres"]["seconds"]
+    assert_allclose(methods["loop"]["ratio"], expected)
+    n_operations = 200 * 4 * 32 * 4 * 16
+    share = n_operations / methods["taskres"]["seconds"] / results["fit"]["product_rate"]
+    assert_allclose(methods["taskres"]["share_of_peak"], share)
+    assert results["search"]["largest_difference"] < 1e-6
+    assert len(results["search"]["methods"]) == 4
+    for word in ("4 x 16", "200/200", "skorch", "GridSearchCV, n_jobs=-1", "Largest difference"):
+        assert word in printed
+
+
+def test_large_fits_run_fewer_epochs_unless_all_are_asked_for(monkeypatch):
+    """The table says how many of the recipe's epochs were run."""
+    monkeypatch.setattr(fits, "_MOST_OPERATIONS", 50 * 4 * 64 * 4 * 16)
+    task = make_task(4, 16, 16)
+    assert fits._epochs(task, full=False) == (50, 200)
+    assert fits._epochs(task, full=True) == (200, 200)
+
+
+def test_growth_is_measured_and_drawn(tmp_path, monkeypatch):
+    """Each axis has its exponents and its panel."""
+    axes = {"rows": [64, 128], "classes": [4, 8], "width": [8, 16], "candidates": [1, 2]}
+    monkeypatch.setattr(growth, "_AXES", axes)
+    options = argparse.Namespace(device=None, repeats=1, figure=tmp_path / "growth.png")
+    said = []
+    found = growth.measure(options, CPU, said.append)["axes"]
+    for axis, values in axes.items():
+        seconds = found[axis]["seconds"]
+        exponent = np.log(seconds[1] / seconds[0]) / np.log(values[1] / values[0])
+        assert_allclose(found[axis]["exponents"], [exponent])
+        assert any(f"by {axis}" in line for line in said)
+    assert options.figure.stat().st_size > 10_000
+
+
+def test_memory_of_a_map_is_watched(monkeypatch):
+    """A fit on rows in a file is timed and its anonymous memory seen."""
+    monkeypatch.setattr(streamed, "N_ROWS", 4000)
+    monkeypatch.setattr(streamed, "D", 16)
+    said = []
+    found = streamed.measure(argparse.Namespace(device=None), CPU, said.append)
+    assert 0 < found["bytes_before"] <= found["bytes_at_most"]
+    assert "4,000 x 16 float16 rows" in said[0]
+
+
+@pytest.mark.parametrize("size", ["47", "47x", "axb"])
+def test_a_size_that_is_none_is_named(size, capsys):
+    """The error says what a size looks like."""
+    with pytest.raises(SystemExit):
+        main(["speed", "--sizes", size])
+    assert "a size is classes x width, such as 47x512" in capsys.readouterr().err
+
+
+def test_the_parts_are_offered():
+    """Every part has a module that measures it."""
+    assert all(callable(part.measure) for part in speed._PARTS.values())
