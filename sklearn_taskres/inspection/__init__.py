@@ -1,0 +1,19 @@
+"""Look at a task before training, and at what was learned after it."""
+
+from .alpha import AlphaDisplay
+from .class_gain import ClassGainDisplay
+from .few_shot_curve import FewShotCurveDisplay
+from .magnitude import ResidualMagnitudeDisplay, residual_magnitude
+from .nearest_images import NearestImagesDisplay
+from .transfer_difficulty import TransferDifficultyDisplay, relative_transfer_difficulty
+
+__all__ = [
+    "AlphaDisplay",
+    "ClassGainDisplay",
+    "FewShotCurveDisplay",
+    "NearestImagesDisplay",
+    "ResidualMagnitudeDisplay",
+    "TransferDifficultyDisplay",
+    "relative_transfer_difficulty",
+    "residual_magnitude",
+]
