@@ -60,9 +60,10 @@ def test_a_cell_is_the_estimators_own_score(file, tmp_path):
             clf = TaskResClassifier(base, random_state=line["seed"])
             clf.fit(data["X_val"][rows], data["y_val"][rows])
             assert line["accuracy"] == clf.score(data["X_test"], data["y_test"])
-    cells = [(c["data"], c["method"], c["shots"], c["seed"]) for c in lines]
+        assert (line["test"], line["backbone"], line["views"]) == ("tiny", None, 0)
+    cells = [(c["data"], c["shots"], c["seed"], c["method"]) for c in lines]
     methods, shots = ("zero-shot", "taskres"), (1, 2)
-    assert cells == [("tiny", m, k, s) for m in methods for k in shots for s in (0, 1)]
+    assert cells == [("tiny", k, s, m) for k in shots for s in (0, 1) for m in methods]
 
 
 def test_a_rerun_adds_only_what_is_missing(file, tmp_path, monkeypatch):
@@ -99,9 +100,9 @@ def test_another_identity_is_another_cell(file, tmp_path, monkeypatch, change):
     folder, options = tmp_path / "out", ["--methods", "zero-shot"]
     assert len(run(file, folder, *options)) == 4
     if change == "version":
-        monkeypatch.setattr("sklearn_taskres.benchmark.accuracy.__version__", "0.0.1")
+        monkeypatch.setattr("sklearn_taskres.benchmark.cells.__version__", "0.0.1")
     elif change == "parameters":
-        monkeypatch.setitem(METHODS, "zero-shot", lambda *given: METHODS["taskres"](*given))
+        monkeypatch.setitem(METHODS, "zero-shot", METHODS["taskres"])
     elif change == "file":
         np.savez(file, **arrays(seed=1))
     else:
@@ -192,19 +193,60 @@ def test_a_bad_file_is_refused(tmp_path, change, message):
         run(tmp_path / "bad.npz", tmp_path / "out")
 
 
+def test_lines_of_older_versions_count(file, tmp_path):
+    """Lines that know neither test set nor backbone nor views are not redone."""
+    whole = run(file, tmp_path)
+    older = [{k: v for k, v in c.items() if k not in {"test", "backbone", "views"}} for c in whole]
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in older))
+    assert run(file, tmp_path) == older
+
+
+def test_methods_that_need_text_are_skipped(file, tmp_path, capsys):
+    """With one sentence where all methods are run, with an error where one is asked for."""
+    options = ["accuracy", "--features", str(file), "--output", str(tmp_path)]
+    main([*options, "--shots", "1", "--seeds", "0"])
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    needy = {"coop", "taskres-enhanced", "taskres-enhanced-only"}
+    assert {line["method"] for line in lines} == METHODS.keys() - needy
+    said = [s for s in capsys.readouterr().err.splitlines() if "text tower takes part" in s]
+    assert len(said) == 1
+    assert all(name in said[0] for name in needy)
+    with pytest.raises(SystemExit, match=r"coop: the text tower .* Run them with --data"):
+        run(file, tmp_path, "--methods", "taskres", "coop")
+
+
+def test_options_for_images_are_refused_with_features(file, tmp_path):
+    """A file says its own views and has no backbone; two sources at once are none."""
+    with pytest.raises(SystemExit, match="--backbones, --views can't be used with --features"):
+        run(file, tmp_path, "--backbones", "RN50", "--views", "2")
+    with pytest.raises(SystemExit):
+        run(file, tmp_path, "--data", str(tmp_path))
+
+
+def test_views_of_a_file_are_counted(tmp_path):
+    """X_train with views trains on them, and the line says how many."""
+    data = arrays()
+    views = np.repeat(data["X_val"][:, None], 3, axis=1)
+    np.savez(tmp_path / "views.npz", **data, X_train=views, y_train=data["y_val"])
+    lines = run(tmp_path / "views.npz", tmp_path, "--seeds", "0")
+    assert {line["views"] for line in lines} == {2}
+
+
 def test_nothing_to_do_is_an_error(tmp_path):
     """Without files and without --report, and with --report of an empty folder."""
-    with pytest.raises(SystemExit, match="Pass --features"):
+    with pytest.raises(SystemExit, match="Pass --data ROOT, --features"):
         main(["accuracy", "--output", str(tmp_path)])
     with pytest.raises(SystemExit, match="no finished cell yet"):
         main(["accuracy", "--output", str(tmp_path), "--report"])
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name in METHODS if not METHODS[name].needs_text])
 def test_every_registered_method_runs(name, file):
     """A factory takes base, names and seed, and its estimator counts its parameters."""
     features = read_features(file, 10)
     clf = METHODS[name](features.base, features.class_names, 0).fit(features.X, features.y)
-    assert clf.score(features.X_test, features.y_test) > 0.5
+    assert np.isfinite(clf.decision_function(features.X_test)).all()
+    if name != "text-adapter":  # two hidden units in place of the base
+        assert clf.score(features.X_test, features.y_test) > 0.5
     assert isinstance(clf.n_parameters_, int)
     json.dumps(chosen_values(clf))

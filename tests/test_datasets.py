@@ -8,10 +8,16 @@ from PIL import Image
 
 from sklearn_taskres import load_image_folder, sample_few_shot
 
-labels = st.lists(st.sampled_from("abcd"), min_size=1, max_size=60)
+
+@st.composite
+def labels(draw):
+    """Up to four classes of 1 to 30 images, in any order."""
+    counts = draw(st.lists(st.integers(1, 30), min_size=1, max_size=4))
+    y = np.repeat(list("abcd")[: len(counts)], counts)
+    return y[np.random.default_rng(draw(st.integers(0, 99))).permutation(len(y))].tolist()
 
 
-@given(y=labels, k=st.integers(1, 20), seed=st.integers(0, 2**31))
+@given(y=labels(), k=st.integers(1, 20), seed=st.integers(0, 2**31))
 def test_few_shot_protocol(y, k, seed):
     """k a class without replacement, all where there are fewer, validation from what is left."""
     y = np.array(y)
@@ -24,12 +30,39 @@ def test_few_shot_protocol(y, k, seed):
         assert np.sum(y[validation] == label) == min(k, 4, max(0, n - k))
 
 
-@given(y=labels, k=st.integers(1, 20), seed=st.integers(0, 2**31))
+@given(y=labels(), k=st.integers(1, 20), seed=st.integers(0, 2**31))
 def test_few_shot_samples_are_seeded(y, k, seed):
     """The same seed draws the same images, with or without a validation set."""
     alone = sample_few_shot(y, k, random_state=seed)
     with_validation, _ = sample_few_shot(y, k, validation=True, random_state=seed)
     np.testing.assert_array_equal(alone, with_validation)
+
+
+@given(y=labels(), k=st.integers(1, 19), seed=st.integers(0, 2**31))
+def test_more_shots_extend_fewer(y, k, seed):
+    """The draw of k images a class lies within that of k + 1, as curves over shots want it."""
+    few, more = (set(sample_few_shot(y, n, random_state=seed).tolist()) for n in (k, k + 1))
+    assert few <= more
+
+
+@given(y=labels(), k=st.integers(1, 20), seed=st.integers(0, 2**31))
+def test_few_shot_samples_are_sorted_by_class(y, k, seed):
+    """Indices come class by class in the order of the sorted labels, of y as of any encoding."""
+    drawn = sample_few_shot(y, k, random_state=seed)
+    labels_drawn = np.array(y)[drawn].tolist()
+    assert labels_drawn == sorted(labels_drawn)
+    codes = np.unique(y, return_inverse=True)[1]
+    np.testing.assert_array_equal(sample_few_shot(codes, k, random_state=seed), drawn)
+
+
+def test_few_shot_samples_are_uniform_and_leave_global_seeds_alone():
+    """Every image is drawn about as often, and NumPy's global stream does not move."""
+    before = np.random.get_state()[1].tolist()  # noqa: NPY002 (that it is not used is the point)
+    y = [0] * 5 + [1] * 10
+    drawn = [sample_few_shot(y, 2, random_state=seed) for seed in range(2000)]
+    share = np.bincount(np.concatenate(drawn)) / len(drawn)
+    np.testing.assert_allclose(share, [2 / 5] * 5 + [2 / 10] * 10, atol=0.05)
+    assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
 
 
 @pytest.mark.parametrize("k", [0, -1, 2.5, "4"])

@@ -1,143 +1,214 @@
-"""Accuracy of methods by shots and seeds, from embeddings: a JSON line a cell, and a report."""
+"""Accuracy of methods by shots and seeds, from images or embeddings: JSON lines, and a report."""
 
-import json
+import argparse
+import itertools
 import sys
-import time
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
-from tqdm import tqdm
-
-from .. import sample_few_shot
-from .._version import __version__
 from . import report
-from .features import Features, read_features
-from .machine import describe_machine
-from .methods import METHODS, chosen_values, own_parameters
-from .results import append_line, read_lines
-
-#: What tells one cell from another; the other fields of a line are what came out.
-IDENTITY = ("data", "digest", "base_norm", "method", "parameters", "shots", "seed", "version")
+from .cells import Runner, make_cell
+from .features import read_features
+from .images import EmbeddedDataSet, fingerprint, parse_backbone
+from .layouts import DATA_SETS, VARIANTS, MissingDataSetError, read_data_set, read_variant
+from .methods import METHODS
+from .results import Results, read_lines
 
 
 def add_arguments(parser):
     """Add this subcommand's options to an argparse parser."""
-    parser.add_argument(
-        "--features", nargs="+", type=Path, default=[], metavar="FILE.npz", help="a data set each"
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--data", type=Path, metavar="ROOT", help="folder of the data sets' folders, as CoOp has it"
     )
-    parser.add_argument(
-        "--methods",
-        nargs="+",
-        choices=METHODS,
-        default=list(METHODS),
-        metavar="METHOD",
-        help=f"of {', '.join(METHODS)}; all by default",
+    source.add_argument(
+        "--features", nargs="+", type=Path, metavar="FILE.npz", help="embeddings, a data set each"
     )
-    parser.add_argument("--shots", nargs="+", type=int, default=[1, 2, 4, 8, 16])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    _add_choices(parser)
+    _add_images(parser)
     parser.add_argument(
-        "--base-norm", type=float, default=10.0, help="given to class embeddings of unit norm"
+        "--base-norm",
+        type=float,
+        default=10.0,
+        help="given to class embeddings of unit norm in --features",
     )
     parser.add_argument(
         "--output", type=Path, required=True, help="folder of results.jsonl; a rerun continues it"
     )
     parser.add_argument(
-        "--report", action="store_true", help="write report.md and report.png of all cells there"
+        "--report", action="store_true", help="write the report of all finished cells there"
     )
 
 
+def _add_choices(parser):
+    """Add what is compared: methods, shots and seeds."""
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        metavar="METHOD",
+        help=f"of {', '.join(METHODS)}; by default all that the data allow",
+    )
+    parser.add_argument(
+        "--shots", nargs="+", type=_positive, default=[1, 2, 4, 8, 16], help="images a class"
+    )
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        help="of the draws; 1 2 3 by default, and 0 to 4 with --features",
+    )
+
+
+def _add_images(parser):
+    """Add what counts where images are embedded."""
+    parser.add_argument(
+        "--data-sets",
+        nargs="+",
+        choices=DATA_SETS,
+        metavar="NAME",
+        help=f"of {', '.join(DATA_SETS)}; all that are there by default. imagenet is tested on its "
+        f"variants too",
+    )
+    parser.add_argument(
+        "--backbones",
+        nargs="+",
+        type=parse_backbone,
+        metavar="MODEL[:WEIGHTS]",
+        help="open_clip's name, and its tag or a file; RN50:openai by default",
+    )
+    parser.add_argument(
+        "--views",
+        type=_not_negative,
+        metavar="V",
+        help="random crops of a training image, one drawn an epoch; 10 by default",
+    )
+
+
+def _positive(text):
+    return _at_least(1, text)
+
+
+def _not_negative(text):
+    return _at_least(0, text)
+
+
+def _at_least(least, text):
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no integer of at least {least}")
+    return int(text)
+
+
 def run(options):
-    """Run the cells that are not there yet, and write the report where it is asked for."""
-    if not (options.features or options.report):
-        sys.exit("Nothing to do. Pass --features FILE.npz ..., or --report for what is there.")
-    options.output.mkdir(parents=True, exist_ok=True)
-    path = options.output / "results.jsonl"
-    if options.features:
-        _run_cells(_pending(options, read_lines(path)), path)
-    if options.report:
-        report.write(read_lines(path), options.output)
+    """Run the cells that are not there yet, and write the report where it is asked for.
 
-
-class Cell(NamedTuple):
-    """One fit to come: its data, and what identifies it."""
-
-    features: Features
-    identity: dict[str, Any]
-
-    def estimator(self):
-        """Return the method's estimator, not fitted."""
-        make = METHODS[self.identity["method"]]
-        return make(self.features.base, self.features.class_names, self.identity["seed"])
-
-
-def _pending(options, lines):
-    """List the cells that are asked for and not among the lines.
-
-    A line counts if all of IDENTITY agrees. So another version of the package, other parameters of
-    a method or another content of the file make a new cell, and the report takes the later one.
+    Ends the program with status 1 where something could not be run; all the rest was.
     """
-    done = {_key(line) for line in lines}
-    cells = [
-        _cell(features, options.base_norm, method, shots, seed)
-        for features in _data_sets(options)
-        for method in options.methods
-        for shots in options.shots
-        for seed in options.seeds
-    ]
-    return [cell for cell in cells if _key(cell.identity) not in done]
+    if not (options.features or options.data or options.report):
+        sys.exit(
+            "Nothing to do. Pass --data ROOT, --features FILE.npz ..., or --report for what is "
+            "there."
+        )
+    options.output.mkdir(parents=True, exist_ok=True)
+    results = Results(options.output / "results.jsonl")
+    problems = []
+    if options.features:
+        problems = _run_features(options, results)
+    elif options.data:
+        problems = _run_data(options, results)
+    if options.report:
+        report.write(read_lines(results.path), options.output)
+    if problems:
+        sys.exit("These could not be run, the others are done:\n- " + "\n- ".join(problems))
 
 
-def _data_sets(options):
+def _cells(data, methods, options, seeds):
+    """List the cells of a data set; methods take turns on one draw of images."""
+    wanted = itertools.product(options.shots, options.seeds or seeds, methods)
+    return [make_cell(data, method, shots, seed) for shots, seed, method in wanted]
+
+
+# embeddings -------------------------------------------------------------------------------------
+
+
+def _run_features(options, results):
+    for_images = {"data-sets": options.data_sets, "backbones": options.backbones}
+    for_images["views"] = options.views
+    given = [f"--{name}" for name, value in for_images.items() if value is not None]
+    if given:
+        sys.exit(f"{', '.join(given)} can't be used with --features, only with --data ROOT.")
     names = [path.stem for path in options.features]
     if len(set(names)) < len(names):
         sys.exit(f"Two files have one name, which is the data set's: {sorted(names)}. Rename one.")
-    return [read_features(path, options.base_norm) for path in options.features]
+    methods = _methods_without_text(options.methods)
+    runner = Runner(results)
+    for path in options.features:
+        data = read_features(path, options.base_norm)
+        runner.run(_cells(data, methods, options, range(5)))
+    return runner.problems
 
 
-def _cell(features, base_norm, method, shots, seed):
-    params = own_parameters(METHODS[method](features.base, features.class_names, seed))
-    values = features.name, features.digest, base_norm, method, params, shots, seed, __version__
-    return Cell(features, dict(zip(IDENTITY, values, strict=True)))
+def _methods_without_text(wanted):
+    """Methods that embeddings are enough for; an error where others were asked for."""
+    needy = [name for name in wanted or METHODS if METHODS[name].needs_text]
+    if not needy:
+        return wanted or list(METHODS)
+    why = f"{', '.join(needy)}: the text tower takes part, which a file of embeddings lacks."
+    if wanted:
+        sys.exit(f"{why} Run them with --data ROOT.")
+    sys.stderr.write(f"Skipped {why}\n")
+    return [name for name in METHODS if name not in needy]
 
 
-def _key(line):
-    return json.dumps([line.get(name) for name in IDENTITY], sort_keys=True)
+# images -----------------------------------------------------------------------------------------
 
 
-def _run_cells(cells, path):
-    from .._device import resolve_device
-
-    machine = describe_machine(resolve_device(None))
-    warm: set[str] = set()
-    for cell in tqdm(cells, desc="accuracy", unit="cell"):
-        method = cell.identity["method"]
-        if method not in warm:
-            _warm_up(cell)
-            warm.add(method)
-        append_line(path, {**cell.identity, **_measure(cell), "machine": machine})
-
-
-def _warm_up(cell):
-    """Fit two classes, so that no cell's time holds the import of torch or a device's start."""
-    y = cell.features.y
-    rows = np.concatenate([np.flatnonzero(y == label)[:2] for label in (0, 1)])
-    cell.estimator().fit(cell.features.X[rows], y[rows])
+def _run_data(options, results):
+    if not options.data.is_dir():
+        sys.exit(f"{options.data} is no folder. Pass the one that holds the data sets' folders.")
+    backbones = options.backbones or [parse_backbone("RN50:openai")]
+    for backbone in backbones:
+        _check_backbone(backbone)
+    runner = Runner(results)
+    found = 0
+    for name in options.data_sets or DATA_SETS:
+        data_set = _read(name, options.data, runner)
+        found += data_set is not None
+        for backbone in backbones if data_set else []:
+            _run_data_set(data_set, backbone, options, runner)
+    if not found:
+        runner.note(f"{options.data} holds none of the data sets that were asked for.")
+    return runner.problems
 
 
-def _measure(cell):
-    """Fit on the cell's shots and predict the test rows: once, when all is chosen."""
-    data = cell.features
-    rows = sample_few_shot(data.y, cell.identity["shots"], random_state=cell.identity["seed"])
-    clf = cell.estimator()
-    start = time.perf_counter()
-    clf.fit(data.X[rows], data.y[rows])
-    seconds = time.perf_counter() - start
-    return {
-        "accuracy": float(np.mean(clf.predict(data.X_test) == data.y_test)),
-        "fit_seconds": round(seconds, 4),
-        "n_train": len(rows),
-        "n_test": len(data.y_test),
-        "n_parameters": int(clf.n_parameters_),
-        "chosen": chosen_values(clf),
-    }
+def _check_backbone(backbone):
+    try:
+        fingerprint(backbone)
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+
+
+def _run_data_set(data_set, backbone, options, runner):
+    views = 10 if options.views is None else options.views
+    data = EmbeddedDataSet(data_set, backbone, views, options.output / "embeddings")
+    runner.run(_cells(data, options.methods or list(METHODS), options, (1, 2, 3)))
+
+
+def _read(name, root, runner):
+    """Read a data set, with the variants of ImageNet; None where it is missing or broken."""
+    data_set = _read_or_note(lambda: read_data_set(name, root), name, runner)
+    for variant in VARIANTS if data_set and name == "imagenet" else ():
+        rows = _read_or_note(lambda v=variant: read_variant(v, root, data_set), variant, runner)
+        if rows:
+            data_set.tests[variant] = rows
+    return data_set
+
+
+def _read_or_note(read, name, runner):
+    """Call `read`; where its data are missing say so, where they are broken note it."""
+    try:
+        return read()
+    except MissingDataSetError as error:
+        sys.stderr.write(f"{error}\n")
+    except ValueError as error:
+        runner.note(f"{name}: {error}")
+    return None

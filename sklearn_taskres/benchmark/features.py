@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import sample_few_shot
 from .._formulas import row_norms
 
 _KEYS = {"X_train", "y_train", "X_val", "y_val", "X_test", "y_test", "text", "classnames"}
@@ -24,6 +25,35 @@ class Features(NamedTuple):
     y_test: np.ndarray
     base: np.ndarray
     class_names: list[str]
+    base_norm: float
+
+    @property
+    def backbone(self):
+        """Name of the CLIP: a file does not say."""
+        return None
+
+    @property
+    def views(self):
+        """Number of augmented views an image."""
+        return self.X.shape[1] - 1 if self.X.ndim == 3 else 0
+
+    @property
+    def digests(self):
+        """What each test set's lines were made from, by its name."""
+        return {self.name: self.digest}
+
+    def recipe(self, class_name, shots):
+        """Return no parameters: recipes are published for images of known data sets."""
+        return {}
+
+    def training(self, shots, seed):
+        """Draw images a class: their rows and labels."""
+        rows = sample_few_shot(self.y, shots, random_state=seed)
+        return self.X[rows], self.y[rows]
+
+    def tests(self):
+        """Rows and labels of each test set, by its name."""
+        return {self.name: (self.X_test, self.y_test)}
 
 
 def read_features(path, base_norm):
@@ -60,6 +90,7 @@ def read_features(path, base_norm):
         y_test=y_test,
         base=text * np.float32(base_norm) if is_unit else text,
         class_names=[str(name) for name in arrays.get("classnames", range(len(text)))],
+        base_norm=base_norm,
     )
 
 

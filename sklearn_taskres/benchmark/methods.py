@@ -1,33 +1,67 @@
 """The methods that ``benchmark accuracy`` compares, by name. A new one is a new row."""
 
 import importlib
+from typing import Any, NamedTuple
 
 
-def _method(class_name, **params):
-    """Return the factory of a public classifier; the class is imported when it is first made."""
+class Method(NamedTuple):
+    """A public classifier and what makes it this method; called, it makes the estimator."""
 
-    def make(base, class_names, random_state):
-        """Make the estimator, given what its class takes of the three, the rest being default."""
-        estimator = getattr(importlib.import_module("..", __package__), class_name)
+    class_name: str
+    params: dict[str, Any]
+    #: Whether the text tower takes part, so that embeddings of class names are not enough.
+    needs_text: bool = False
+
+    def __call__(self, base, class_names, random_state, **recipe):
+        """Make the estimator, given what its class takes of the three, the rest being default.
+
+        Parameters
+        ----------
+        base : CLIPTextFeaturizer or ndarray of shape (n_classes, d)
+            Where class embeddings come from.
+        class_names : list of str
+            In the order of the labels.
+        random_state : int
+            Seed of the fit.
+        **recipe
+            Parameters of the class, where the method itself does not set them.
+        """
+        estimator = getattr(importlib.import_module("..", __package__), self.class_name)
         given = {"base": base, "class_names": class_names, "random_state": random_state}
         taken = estimator().get_params(deep=False)
-        return estimator(**{name: v for name, v in given.items() if name in taken}, **params)
+        known = {name: value for name, value in given.items() if name in taken}
+        return estimator(**{**known, **recipe, **self.params})
 
-    return make
+
+def _method(class_name, *, needs_text=False, **params):
+    return Method(class_name, params, needs_text)
 
 
-#: Name to a factory ``make(base, class_names, random_state)`` of an estimator.
+#: Name to a factory ``make(base, class_names, random_state, **recipe)`` of an estimator.
 METHODS = {
     "zero-shot": _method("ZeroShotClassifier"),
     "linear-probe": _method("LinearProbeClassifier"),
+    "coop": _method("CoOpClassifier", needs_text=True),
     "clip-adapter": _method("CLIPAdapterClassifier"),
     "tip-adapter": _method("TipAdapterClassifier", fine_tune=False),
     "tip-adapter-f": _method("TipAdapterClassifier", fine_tune=True),
     "gda": _method("GDAClassifier"),
     "clap": _method("CLAPClassifier"),
     "taskres": _method("TaskResClassifier"),
+    "taskres-enhanced": _method("TaskResClassifier", needs_text=True, enhanced_base=True),
+    "taskres-enhanced-only": _method(
+        "TaskResClassifier", needs_text=True, enhanced_base=True, alpha=0.0
+    ),
+    "taskres-image": _method("TaskResClassifier", residual="image"),
+    "taskres-both": _method("TaskResClassifier", residual="both"),
+    "taskres-alpha-0.1": _method("TaskResClassifier", alpha=0.1),
+    "taskres-alpha-0.3": _method("TaskResClassifier", alpha=0.3),
+    "taskres-alpha-0.7": _method("TaskResClassifier", alpha=0.7),
+    "taskres-alpha-1": _method("TaskResClassifier", alpha=1.0),
     "taskres-learned-alpha": _method("TaskResClassifier", learn_alpha=True),
     "taskres-gaussian": _method("TaskResClassifier", alpha=1.0, gaussian_weight="auto"),
+    "text-adapter": _method("CLIPAdapterClassifier", branch="text-direct"),
+    "text-adapter-residual": _method("CLIPAdapterClassifier", branch="text-additive", ratio=0.5),
 }
 
 

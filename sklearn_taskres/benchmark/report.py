@@ -1,151 +1,279 @@
-"""The report of ``benchmark accuracy``: means and standard deviations, as a table and a figure."""
+"""The report of ``benchmark accuracy``: the paper's tables and figures as Markdown, CSV and PNG."""
 
+import csv
+import dataclasses
+import re
 import sys
 
 import numpy as np
 
-from .methods import METHODS
+from . import published, report_tables
+from .report_entries import Key, grouped, names, on_own_tests
+from .report_figures import draw, file_names, where_parameters_are_compared
+
+_BOLD = (
+    "Accuracy in % on test images, mean ± sample standard deviation over seeds. Bold: higher than "
+    "every other of its column on each of at least two seeds."
+)
 
 
 def write(lines, folder):
-    """Write ``report.md`` and ``report.png``.
+    """Write ``report.md``, a CSV file a table, and the figures ``report.png``, ``parameters.png``.
 
     Parameters
     ----------
     lines : list of dict
-        Finished cells. Of several with one data set, method, shots and seed the last one counts.
+        Finished cells. Of several with one backbone, data set, test set, method, shots and seed the
+        last one counts.
     folder : Path
         Where to write.
     """
     if not lines:
         sys.exit(f"{folder} holds no finished cell yet. Pass --features FILE.npz ... first.")
-    groups = _grouped(lines)
-    data_sets = list(dict.fromkeys(data for data, _, _ in groups))
-    sections = [_section(groups, data) for data in data_sets]
-    if len(data_sets) > 1:
-        sections.append(_average(groups, data_sets))
-    text = "\n\n".join(["# Few-shot accuracy", _about(lines), *sections]) + "\n"
+    groups = grouped(lines)
+    tables, left_out = _tables(groups)
+    sections = [_section(table, groups) for table in tables]
+    parts = ["# Few-shot accuracy", _about(lines), _BOLD, _figures(groups), _contents(tables)]
+    text = "\n\n".join([*parts, *sections, _left_out(left_out)]).rstrip() + "\n"
     (folder / "report.md").write_text(text, encoding="utf-8")
-    _draw(groups, data_sets, folder / "report.png")
+    _write_csv(tables, folder)
+    _write_costs(groups, folder / "costs.csv")
+    draw(groups, folder)
 
 
-def _grouped(lines):
-    """Cells by (data set, method, shots), each with a seed once."""
-    last = {(c["data"], c["method"], c["shots"], c["seed"]): c for c in lines}
-    groups: dict[tuple, list[dict]] = {}
-    for (data, method, shots, _), cell in last.items():
-        groups.setdefault((data, method, shots), []).append(cell)
-    return groups
+def _tables(groups):
+    """List the tables that have cells, and sentences on what lacks."""
+    own = on_own_tests(groups)
+    several = len(names(groups, "backbone")) > 1
+    tables, left_out = [], []
+    for backbone in names(groups, "backbone"):
+        found, lacking = _tables_of(groups, own, backbone)
+        suffix = f", {backbone or 'features'}" if several else ""
+        tables += [_renamed(table, suffix) for table in found]
+        prefix = f"{suffix[2:]}: " if several else ""
+        left_out += [prefix + sentence for sentence in lacking]
+    across = report_tables.backbones(own)
+    if across is None:
+        left_out.append(
+            f"Backbones: run --backbones RN50 RN101 ViT-B-32 ViT-B-16 --shots "
+            f"{report_tables.SHOTS}, two of them or more on one data set."
+        )
+    return [*tables, *([across] if across else [])], left_out
 
 
-def _methods(groups):
-    """Names of the methods that have cells, in the order of the registry, others last."""
-    names = dict.fromkeys(method for _, method, _ in groups)
-    return sorted(names, key=lambda name: [*METHODS, name].index(name))
+def _renamed(table, suffix):
+    return dataclasses.replace(table, title=table.title + suffix)
 
 
-def _shots(groups):
-    return sorted({shots for _, _, shots in groups})
+def _tables_of(groups, own, backbone):
+    """List the tables of one backbone, and sentences on what it lacks."""
+    data_sets = names(own, "data", backbone=backbone)
+    tables = [report_tables.few_shot(own, backbone, data) for data in data_sets]
+    left_out = []
+    optional = [
+        (report_tables.gains(own, backbone), _why_no_gains(backbone)),
+        (report_tables.domain_generalisation(groups, backbone), _GENERALISATION_LACKS),
+        *(
+            (report_tables.ablation(own, backbone, spec), _ablation_lacks(spec))
+            for spec in report_tables.ABLATIONS
+        ),
+    ]
+    if len(data_sets) > 1:
+        optional.insert(0, (report_tables.few_shot_average(own, backbone), _AVERAGE_LACKS))
+    for table, sentence in optional:
+        if table is None:
+            left_out.append(sentence)
+        else:
+            tables.append(table)
+    return tables, left_out
 
 
-def _mean_and_std(cells):
-    """Mean and sample standard deviation of the accuracy over seeds, in percent."""
-    values = [100 * cell["accuracy"] for cell in cells]
-    return np.mean(values), np.std(values, ddof=1) if len(values) > 1 else 0.0
+_AVERAGE_LACKS = "Average over data sets: run one method at the same --shots on all of them."
+_GENERALISATION_LACKS = (
+    f"Domain generalisation: run --data-sets imagenet --methods "
+    f"{' '.join(report_tables.GENERALISING)} --shots {report_tables.SHOTS} with ImageNet's "
+    f"variants beside it in --data."
+)
+
+
+def _ablation_lacks(spec):
+    return f"{spec.title}: run --methods {' '.join(spec.rows)} on one data set."
+
+
+def _why_no_gains(backbone):
+    reason = published.why_not_comparable(backbone)
+    if reason:
+        return f"Gains over zero-shot that were published: not comparable, since {reason}."
+    wanted = "; ".join(gain.name for gain in published.GAINS)
+    return f"Gains over zero-shot that were published: run zero-shot and any of: {wanted}."
 
 
 def _about(lines):
     """Say what was measured with what; several entries mean that the tables mix them."""
-    settings = [f"{c['data']}, file {c['digest']}, base norm {c['base_norm']:g}" for c in lines]
+    settings: dict[str, dict] = {}
+    for line in lines:
+        name = f"{line.get('test') or line['data']} ({str(line.get('digest'))[:8]})"
+        settings.setdefault(_setting(line), {})[name] = None
     machines = [
         ", ".join(f"{k} {v}" for k, v in c["machine"].items() if k != "date") for c in lines
     ]
     dates = sorted(cell["machine"]["date"] for cell in lines)
-    facts = [*dict.fromkeys(settings), *dict.fromkeys(machines), f"{dates[0]} to {dates[-1]}"]
+    facts = [f"{setting}: {', '.join(data)}" for setting, data in settings.items()]
+    facts += [*dict.fromkeys(machines), f"{dates[0]} to {dates[-1]}, {len(lines)} lines"]
     return "\n".join(f"- {fact}" for fact in facts)
 
 
-def _section(groups, data):
-    mine = {key: cells for key, cells in groups.items() if key[0] == data}
-    n_seeds = sorted({len(cells) for cells in mine.values()})
-    seeds = str(n_seeds[0]) if len(n_seeds) == 1 else f"{n_seeds[0]} to {n_seeds[-1]}"
-    accuracy = _table(mine, data, lambda cells: "{:.1f} ± {:.1f}".format(*_mean_and_std(cells)))
-    seconds = _table(
-        mine, data, lambda cells: f"{np.median([c['fit_seconds'] for c in cells]):.2f}"
-    )
-    parameters = _table(mine, data, lambda cells: f"{cells[-1]['n_parameters']:,}")
-    return "\n\n".join(
-        [
-            f"## {data}",
-            f"Test accuracy in %, mean ± standard deviation over seeds ({seeds} a cell), by shots:",
-            accuracy,
-            "Seconds to fit, median over seeds:",
-            seconds,
-            "Values that training tuned:",
-            parameters,
+def _setting(line):
+    shown = {
+        "backbone": line.get("backbone") or "of the file",
+        "base norm": line.get("base_norm"),
+        "views": line.get("views"),
+    }
+    return ", ".join(f"{name} {value}" for name, value in shown.items() if value is not None)
+
+
+def _figures(groups):
+    """Return the pictures of each backbone, with what they show."""
+    own = on_own_tests(groups)
+    parts = []
+    for backbone in names(own, "backbone"):
+        curves, parameters = file_names(own, backbone)
+        whose = backbone or "embeddings from files"
+        where = where_parameters_are_compared(own, backbone)
+        parts += [
+            f"![Accuracy against images a class]({curves})",
+            f"Few-shot curves of {whose} (paper: Figure 3). Variants that only ablations have are "
+            f"in the tables alone.",
+            f"![Accuracy against tuned values]({parameters})",
+            f"Accuracy against the number of values that training tuned (paper: Figure 1), "
+            f"{whose}: {where}.",
         ]
-    )
+    return "\n\n".join(parts)
 
 
-def _average(groups, data_sets):
-    """Table of the mean over data sets of the mean accuracies, where every one of them has it."""
-    means: dict[tuple, list] = {}
-    for (_, method, shots), cells in groups.items():
-        means.setdefault(("", method, shots), []).append(_mean_and_std(cells)[0])
-    complete = {key: values for key, values in means.items() if len(values) == len(data_sets)}
-    table = _table(complete, "", lambda values: f"{np.mean(values):.1f}")
-    return f"## Average of the {len(data_sets)} data sets\n\n{table}"
+def _contents(tables):
+    """Return a list of links to the sections."""
+    links = []
+    for table in tables:
+        label = table.title.replace("Average of the", "Average over")
+        anchor = re.sub(r"[^\w\- ]", "", table.title.lower()).replace(" ", "-")
+        links.append(f"- [{label}](#{anchor})")
+    return "\n".join(links)
 
 
-def _table(groups, data, show):
-    """Markdown table of methods by shots."""
-    shots = _shots(groups)
-    rows = [["method", *map(str, shots)], ["---", *["---:"] * len(shots)]]
-    for method in _methods(groups):
-        found = [groups.get((data, method, k)) for k in shots]
-        rows.append([method, *[show(cells) if cells else "" for cells in found]])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def _left_out(sentences):
+    if not sentences:
+        return ""
+    return "## Not here yet\n\n" + "\n".join(f"- {sentence}" for sentence in sentences)
 
 
-def _draw(groups, data_sets, path):
-    """Draw accuracy against shots, a panel a data set, with a standard deviation as error bar."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        sys.exit(
-            "report.md is written; report.png needs matplotlib. Install it with "
-            "pip install 'sklearn-taskres[plots]'."
-        )
-    n_columns = min(3, len(data_sets))
-    n_rows = -(-len(data_sets) // n_columns)
-    figure = Figure(figsize=(1.5 + 4.5 * n_columns, 4 * n_rows), layout="constrained")
-    panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-    for panel in panels[len(data_sets) :]:
-        panel.remove()
-    for panel, data in zip(panels, data_sets, strict=False):
-        _draw_panel(panel, groups, data)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False)
-    figure.savefig(path, dpi=150)
+def _section(table, groups):
+    """Return the heading, the notes and the table in Markdown."""
+    parts = [f"## {table.title}", *table.notes]
+    parts += [f"{table.n_cells} fits went in; seeds: {table.seeds} a cell.", _markdown(table)]
+    if _is_one_data_set(table):
+        parts += _costs(table, groups)
+    return "\n\n".join(parts)
 
 
-def _draw_panel(panel, groups, data):
-    shots, methods = _shots(groups), _methods(groups)
-    for i, method in enumerate(methods):
-        there = [k for k in shots if (data, method, k) in groups]
-        stats = [_mean_and_std(groups[data, method, k]) for k in there]
-        panel.errorbar(
-            [k * 1.02 ** (i - len(methods) / 2) for k in there],  # side by side, not on top
-            [mean for mean, _ in stats],
-            [std for _, std in stats],
-            color=f"C{i % 10}",
-            linestyle="-" if i < 10 else "--",
-            marker="o",
-            markersize=3,
-            capsize=2,
-            label=method,
-        )
-    panel.set_xscale("log", base=2)
-    panel.set_xticks(shots, [str(k) for k in shots])
-    panel.set(title=data, xlabel="images a class", ylabel="test accuracy in %")
-    panel.grid(alpha=0.3)
+def _is_one_data_set(table):
+    return table.name == "few_shot" and table.block["data"] != report_tables.AVERAGE
+
+
+def _markdown(table):
+    best = {column: table.best(column) for column in table.columns}
+    rows = [
+        [label, *(_shown(table, row, column, best[column] == row) for column in table.columns)]
+        for row, label in table.rows.items()
+    ]
+    return _grid([table.head, *table.columns], rows)
+
+
+def _grid(heads, rows):
+    """Return a Markdown table whose first column is text and whose others are numbers."""
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+
+
+def _shown(table, row, column, bold):
+    entry = table.entries.get((row, column))
+    if entry is None:
+        return ""
+    sign = "+" if table.is_gain else ""
+    text = f"{entry.mean:{sign}.1f}"
+    if entry.std is not None or _is_one_data_set(table):
+        text += f" ± {entry.std or 0:.1f}"
+    text = f"**{text}**" if bold else text
+    return text if entry.published is None else f"{text} ({entry.published:{sign}.2f})"
+
+
+def _costs(table, groups):
+    """Return Markdown of the seconds and of the tuned values, by method and shots."""
+    backbone, data = table.block["backbone"] or None, table.block["data"]
+    tuned, seconds = [], []
+    for method in table.rows:
+        keys = [Key(backbone, data, data, method, int(k)) for k in table.columns]
+        cells = [groups.get(key) for key in keys]
+        seconds.append([method, *[f"{_seconds(c):.2f}" if c else "" for c in cells]])
+        tuned.append([method, *[f"{c[-1]['n_parameters']:,}" if c else "" for c in cells]])
+    heads = [table.head, *table.columns]
+    return [
+        "Seconds to fit, median over seeds:",
+        _grid(heads, seconds),
+        "Values that training tuned:",
+        _grid(heads, tuned),
+    ]
+
+
+def _seconds(cells):
+    return float(np.median([cell["fit_seconds"] for cell in cells]))
+
+
+def _write_csv(tables, folder):
+    """Write the tables of one name into one file, a row an entry."""
+    by_name: dict[str, list] = {}
+    for table in tables:
+        by_name.setdefault(table.name, []).append(table)
+    for name, group in by_name.items():
+        rows = [row for table in group for row in _csv_rows(table)]
+        _write_rows(folder / f"{name}.csv", rows)
+
+
+def _csv_rows(table):
+    best = {column: table.best(column) for column in table.columns}
+    return [
+        {
+            **table.block,
+            table.head: row,
+            table.across: column,
+            "mean": entry.mean,
+            "std": entry.std,
+            "n_seeds": len(entry.per_seed),
+            "n_cells": len(entry.cells),
+            "best": int(best[column] == row),
+            "published": entry.published,
+        }
+        for (row, column), entry in table.entries.items()
+    ]
+
+
+def _write_costs(groups, path):
+    rows = [
+        {
+            **{name: value or "" for name, value in key._asdict().items()},
+            "fit_seconds": _seconds(cells),
+            "n_parameters": cells[-1]["n_parameters"],
+        }
+        for key, cells in on_own_tests(groups).items()
+    ]
+    _write_rows(path, rows)
+
+
+def _write_rows(path, rows):
+    if not rows:
+        return
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

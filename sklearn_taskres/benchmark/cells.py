@@ -1,0 +1,186 @@
+"""Cells of the accuracy benchmark: one fit each, run once, whoever else runs at the same time."""
+
+import sys
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from .._version import __version__
+from .images import EmbeddingError
+from .machine import describe_machine
+from .methods import METHODS, chosen_values, own_parameters
+from .results import line_key
+
+
+class Cell(NamedTuple):
+    """One fit to come: its data, and what its lines say before it is done."""
+
+    #: Features or EmbeddedDataSet.
+    data: Any
+    identity: dict[str, Any]
+
+    def estimator(self):
+        """Return the method's estimator, not fitted."""
+        return _estimator(self.data, *(self.identity[name] for name in ("method", "shots", "seed")))
+
+    def lines(self, outcomes):
+        """Return a line for each test set, given what came out by its name."""
+        return [
+            {**self.identity, "test": test, "digest": digest, **outcomes.get(test, {})}
+            for test, digest in self.data.digests.items()
+        ]
+
+    def keys(self):
+        """Return the keys of the lines to come."""
+        return [line_key(line) for line in self.lines({})]
+
+
+def make_cell(data, method, shots, seed):
+    """Return the cell of a method on a data set.
+
+    Parameters
+    ----------
+    data : Features or EmbeddedDataSet
+        The data set.
+    method : str
+        Of METHODS.
+    shots, seed : int
+        What is drawn.
+    """
+    identity = {
+        "data": data.name,
+        "backbone": data.backbone,
+        "base_norm": data.base_norm,
+        "method": method,
+        "parameters": own_parameters(_estimator(data, method, shots, seed)),
+        "shots": shots,
+        "seed": seed,
+        "views": data.views,
+        "version": __version__,
+    }
+    return Cell(data, identity)
+
+
+def _estimator(data, method, shots, seed):
+    make = METHODS[method]
+    return make(data.base, data.class_names, seed, **data.recipe(make.class_name, shots))
+
+
+class Runner:
+    """Runs cells and appends their lines.
+
+    Parameters
+    ----------
+    results : Results
+        Where lines go.
+
+    Attributes
+    ----------
+    problems : list of str
+        What kept cells from being run; the others ran.
+    """
+
+    def __init__(self, results):
+        from .._device import resolve_device
+
+        self.problems: list[str] = []
+        self._results = results
+        self._machine = describe_machine(resolve_device(None))
+        self._warm: set[str] = set()
+        self._drawn: dict[tuple[int, int], tuple] = {}
+
+    def run(self, cells):
+        """Run cells that have no lines yet: first those that nobody else is at.
+
+        Parameters
+        ----------
+        cells : list of Cell
+            Those of one data set and backbone.
+        """
+        cells = [cell for cell in cells if not self._results.has(cell.keys())]
+        if not cells:
+            return
+        self._drawn = {}
+        title = " ".join(filter(None, [cells[0].data.name, cells[0].data.backbone]))
+        try:
+            with tqdm(total=len(cells), desc=title, unit="cell") as progress:
+                held = [cell for cell in cells if not self._run_cell(cell, progress, wait=False)]
+                for cell in held:
+                    self._run_cell(cell, progress, wait=True)
+        except EmbeddingError as error:
+            self.note(f"{title}: {error}")
+
+    def note(self, problem):
+        """Say a problem once, and keep it."""
+        if problem not in self.problems:
+            self.problems.append(problem)
+            tqdm.write(problem, file=sys.stderr)
+
+    def _run_cell(self, cell, progress, *, wait):
+        """Run a cell, unless another process has or holds it; return whether it needs no more."""
+        keys = cell.keys()
+        with self._results.claimed(keys, wait=wait) as is_ours:
+            if is_ours:
+                self._measure_and_append(cell)
+            elif not self._results.has(keys):
+                return False
+        progress.update()
+        return True
+
+    def _measure_and_append(self, cell):
+        method, shots = cell.identity["method"], cell.identity["shots"]
+        X, y = self._training(cell)
+        tests = cell.data.tests()
+        try:
+            self._warm_up(cell, X, y)
+            outcomes = _outcomes(cell.estimator(), X, y, tests, cell.data.name)
+        except ValueError as error:
+            self.note(f"{method} on {cell.data.name}, {shots} images a class: {error}")
+            return
+        self._results.append([line | {"machine": self._machine} for line in cell.lines(outcomes)])
+
+    def _training(self, cell):
+        """Rows and labels that the cell is fitted on; those of the cell before are kept."""
+        drawn = cell.identity["shots"], cell.identity["seed"]
+        if drawn not in self._drawn:
+            self._drawn = {drawn: cell.data.training(*drawn)}
+        return self._drawn[drawn]
+
+    def _warm_up(self, cell, X, y):
+        """Fit two classes, so that no cell's time holds the import of torch or a device's start."""
+        if cell.identity["method"] not in self._warm:
+            rows = np.concatenate([np.flatnonzero(y == label)[:2] for label in (0, 1)])
+            cell.estimator().fit(X[rows], y[rows])
+            self._warm.add(cell.identity["method"])
+
+
+def _outcomes(clf, X, y, tests, own):
+    """Fit, and predict each test set once, when all is chosen; what came out by its name.
+
+    Others than the data set's own are judged among the classes that they have, as the papers do.
+    """
+    start = time.perf_counter()
+    clf.fit(X, y)
+    seconds = time.perf_counter() - start
+    common = {
+        "fit_seconds": round(seconds, 4),
+        "n_train": len(y),
+        "n_parameters": int(clf.n_parameters_),
+        "chosen": chosen_values(clf),
+    }
+    return {
+        name: {
+            "accuracy": float(np.mean((clf if name == own else _among(clf, y)).predict(X) == y)),
+            "n_test": len(y),
+            **common,
+        }
+        for name, (X, y) in tests.items()
+    }
+
+
+def _among(clf, y):
+    """Return the classifier of the classes that labels have, where there are several."""
+    labels = np.unique(y)
+    return clf.select_classes(labels) if 2 <= len(labels) < len(clf.classes_) else clf
