@@ -64,7 +64,7 @@ unreadable = []
 try:
     model.fit(paths, labels)
 except UnreadableImagesError as error:
-    unreadable = [index for index, path, reason in error.failures]
+    unreadable = error.indices
     print(str(error).replace(temporary.name, "…"))
 
 # %%

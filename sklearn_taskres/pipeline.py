@@ -12,6 +12,7 @@ def make_taskres_pipeline(
     pretrained="openai",
     *,
     templates="a photo of a {}.",
+    cache="memory",
     device=None,
     **taskres_params,
 ):
@@ -25,6 +26,9 @@ def make_taskres_pipeline(
         Its weights, as in `CLIPFeaturizer`.
     templates : str or list of str, default="a photo of a {}."
         Prompts, as in `CLIPTextFeaturizer`. Change it when you can say what the classes are.
+    cache : "memory", path-like or None, default="memory"
+        Where embeddings of images and names are kept. Name a folder for a search with ``n_jobs``,
+        or when another run will see the same images.
     device : str, torch.device or None, default=None
         Where to embed and train. None takes what there is.
     **taskres_params
@@ -34,7 +38,7 @@ def make_taskres_pipeline(
     -------
     sklearn.pipeline.Pipeline
         Steps "clip" and "taskres". In a search, parameters go by names such as
-        ``taskres__alpha`` and ``taskres__base__templates``.
+        ``taskres__alpha``, ``taskres__base__templates`` and ``clip__n_views``.
 
     Examples
     --------
@@ -46,7 +50,8 @@ def make_taskres_pipeline(
     >>> model.fit(images[:40], y[:40]).score(images[900:], y[900:]) > 0.75
     True
     """
-    clip = CLIPFeaturizer(model_name, pretrained, device=device)
-    base = CLIPTextFeaturizer(model_name, pretrained, templates=templates, device=device)
+    shared = {"cache": cache, "device": device}
+    clip = CLIPFeaturizer(model_name, pretrained, **shared)
+    base = CLIPTextFeaturizer(model_name, pretrained, templates=templates, **shared)
     taskres = TaskResClassifier(base, device=device, **taskres_params)
     return Pipeline([("clip", clip), ("taskres", taskres)])

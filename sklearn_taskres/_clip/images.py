@@ -42,11 +42,17 @@ class UnreadableImagesError(ValueError):
     ----------
     failures : list of (int, str, str)
         Index, path or kind, and reason of each.
+    indices : list of int
+        The indices alone: ``numpy.delete(X, error.indices)`` is what can be read.
     """
 
     def __init__(self, failures):
         super().__init__(failures)
         self.failures = failures
+
+    @property
+    def indices(self):
+        return [index for index, _, _ in self.failures]
 
     def __str__(self):
         lines = [
@@ -56,7 +62,7 @@ class UnreadableImagesError(ValueError):
         listed = "\n".join(lines) + (f"\n  and {more} more" if more else "")
         return (
             f"Can't read {len(self.failures)} of the images in X. Repair them, or leave out the "
-            f"indices in this error's 'failures':\n{listed}"
+            f"rows in this error's 'indices':\n{listed}"
         )
 
 
