@@ -1,12 +1,49 @@
-"""Independent trainings in threads of their own, where that beats threads inside each operation."""
+"""How many of torch's threads to compute with, and trainings in threads of their own.
+
+torch keeps a number for each thread, and a new thread takes the one that was set last. So only the
+main thread sets it here, for a time, and sets it back; other threads are left to whoever made them.
+"""
 
 import collections
+import contextlib
 import functools
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 
 from ._device import resolve_device
+
+#: Multiplications of a matrix product that are worth a thread: some thirty microseconds.
+_WORTH_A_THREAD = 2**22
+
+
+@contextlib.contextmanager
+def threads_for_products(n_multiplications, device):
+    """Compute on a CPU with as many of torch's threads as such matrix products keep busy.
+
+    Threads wait for each other after every operation, and the longer, the busier the machine is
+    otherwise; for small products that costs more than sharing them out saves.
+
+    Parameters
+    ----------
+    n_multiplications : int
+        Of one product, such as B·K·D.
+    device : torch.device
+        Where it is computed.
+    """
+    before = torch.get_num_threads()
+    wanted = min(before, max(1, n_multiplications // _WORTH_A_THREAD))
+    if wanted == before or device.type != "cpu" or not _is_main_thread():
+        yield
+        return
+    torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def count_threads(device=None, dtype="float32"):
@@ -15,7 +52,8 @@ def count_threads(device=None, dtype="float32"):
     Operations on a few thousand elements are too short to share out, so that two trainings on one
     thread each are done sooner than one after the other on two. A GPU is kept busy by one.
     """
-    return torch.get_num_threads() if resolve_device(device, dtype).type == "cpu" else 1
+    is_cpu = resolve_device(device, dtype).type == "cpu"
+    return torch.get_num_threads() if is_cpu and _is_main_thread() else 1
 
 
 def map_in_threads(function, items, n_threads):
@@ -35,8 +73,7 @@ def map_in_threads(function, items, n_threads):
         for item in items:
             yield item, functools.partial(function, item)
         return
-    # Each thread has its own number; new ones take what was set last, so that is set back.
-    before, waiting = torch.get_num_threads(), collections.deque()
+    before, waiting = torch.get_num_threads(), collections.deque[tuple[Any, Callable]]()
     with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
             for item in items:
@@ -47,3 +84,7 @@ def map_in_threads(function, items, n_threads):
         finally:
             torch.set_num_threads(before)
             pool.shutdown(cancel_futures=True)
+
+
+def _is_main_thread():
+    return threading.current_thread() is threading.main_thread()

@@ -8,6 +8,7 @@ import contextlib
 import dis
 import functools
 import inspect
+import sys
 import warnings
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from torch.utils.data import IterableDataset
 from ._device import fastest_precision, product_precision, resolve_device
 from ._formulas import learning_rate
 from ._rows import is_streamed, working_dtype
+from ._threads import threads_for_products
 
 #: Elements of a classifier from which on lower products pay where the device has units for them.
 _WORTH_LOWERING = 2**17
@@ -156,10 +158,13 @@ def train(
         dtype=dtype,
         device=device,
     )
+    n_elements, n_multiplications = 0, sys.maxsize
+    if gradient is not None:  # then it is known what is multiplied
+        n_elements = (y.max() + 1) * X.shape[-1]
+        n_multiplications = batches.size * sum(array.size for array in parameters.values())
     if precision == "auto":
-        is_worth_it = gradient is not None and (y.max() + 1) * X.shape[-1] >= _WORTH_LOWERING
-        precision = fastest_precision(device) if is_worth_it else "float32"
-    with product_precision(device, precision):
+        precision = fastest_precision(device) if n_elements >= _WORTH_LOWERING else "float32"
+    with product_precision(device, precision), threads_for_products(n_multiplications, device):
         net.train(batches)
     return Trained(module.learned(), _plain_history(net.history))
 

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "_persistence": {"_version"},
     "_threads": {"_device"},
     "_rows": set(),
-    "_training": {"_device", "_formulas", "_rows"},
+    "_training": {"_device", "_formulas", "_rows", "_threads"},
     "_clip": {"_clip", "_device", "_formulas", "_persistence"},
     "_classifiers": {
         "_classifiers",

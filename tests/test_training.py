@@ -1,5 +1,7 @@
 """The training engine: gradients written by hand, fused optimizers, and what a step costs."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from skorch.callbacks import Callback, GradientNormClipping
 from torch.utils.flop_counter import FlopCounterMode
 
-from sklearn_taskres import TaskResClassifier
+from sklearn_taskres import TaskResClassifier, _threads, _training
 from sklearn_taskres._classifiers.taskres import taskres_gradient, taskres_logits
 from sklearn_taskres._device import product_precision
 from sklearn_taskres._formulas import unit
@@ -322,3 +324,41 @@ def test_the_text_residual_trains_without_a_graph(monkeypatch):
     assert calls == []
     TaskResClassifier(t, max_epochs=3, residual="both").fit(X, y)
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize(("width", "expected"), [(2, 1), (12, 3), (64, 4)])
+def test_small_products_take_few_threads(monkeypatch, width, expected):
+    """A fit computes with as many threads as its products are worth, and sets torch's back."""
+    X, y, t = problem(n_rows=48, n_classes=4, d=width)
+    monkeypatch.setattr(_threads, "_WORTH_A_THREAD", 48 * 4 * 4)
+    seen = []
+
+    def gradient(*args, **kwargs):
+        seen.append(torch.get_num_threads())
+        return taskres_gradient(*args, **kwargs)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        run(X, y, t, gradient=gradient, max_epochs=2)
+        assert torch.get_num_threads() == 4
+        assert seen == [expected] * 2
+        with ThreadPoolExecutor(1) as pool:  # threads of others are theirs
+            pool.submit(run, X, y, t, gradient=gradient, max_epochs=1).result()
+        assert seen[2:] == [4]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_auto_lowers_products_of_large_classifiers(monkeypatch):
+    """Where the device has units for it, and the gradient's sums are known to be in float32."""
+    X, y, t = problem(dtype=np.float32)
+    monkeypatch.setattr(_training, "fastest_precision", lambda device: "bfloat16")
+    full = run(X, y, t, gradient=taskres_gradient, precision="float32")
+    assert_same(run(X, y, t, gradient=taskres_gradient), full, atol=0)
+    monkeypatch.setattr(_training, "_WORTH_LOWERING", t.size)
+    lowered = run(X, y, t, gradient=taskres_gradient).parameters["x"]
+    by_name = run(X, y, t, gradient=taskres_gradient, precision="bfloat16").parameters["x"]
+    assert_array_equal(lowered, by_name)
+    assert not np.array_equal(lowered, full.parameters["x"])
+    assert_same(run(X, y, t), run(X, y, t, precision="float32"), atol=0)

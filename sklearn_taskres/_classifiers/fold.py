@@ -86,7 +86,7 @@ class TaskResFold(TaskResClassifier):
         """
         from torch import OutOfMemoryError
 
-        learned = {}
+        learned: dict = {}
         while pairs:
             chunk = pairs[: room.most]
             try:
@@ -131,7 +131,8 @@ class TaskResFold(TaskResClassifier):
     def fitted(self, candidates, learned):
         """Yield a fitted classifier for the parameters of each candidate of a program."""
         for params in candidates:
-            yield self._with_residual(*learned[params["alpha"], params["weight_decay"]], params)
+            x, alpha = learned[params["alpha"], params["weight_decay"]]
+            yield self._with_residual(x, alpha, params)
 
     @functools.cached_property
     def _gaussian_term(self):
