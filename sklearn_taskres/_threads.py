@@ -16,8 +16,8 @@ import torch
 
 from ._device import resolve_device
 
-#: Multiplications of a matrix product that are worth a thread: some thirty microseconds.
-_WORTH_A_THREAD = 2**22
+#: Multiplications of a matrix product that are worth a thread: some twenty microseconds.
+_WORTH_A_THREAD = 2**21
 
 
 @contextlib.contextmanager

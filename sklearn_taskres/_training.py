@@ -17,7 +17,6 @@ import torch
 from sklearn.base import clone
 from skorch import NeuralNetClassifier
 from skorch.callbacks import EpochTimer, LRScheduler, PassthroughScoring, PrintLog
-from torch.optim.adam import adam
 from torch.utils.data import IterableDataset
 
 from ._device import fastest_precision, product_precision, resolve_device
@@ -96,9 +95,9 @@ def train(
         ``penalty(**parameters, **constants)`` is added to the mean cross-entropy.
     gradient : callable, optional
         The formula's derivative, written by hand, where that is faster than autograd:
-        ``gradient(z, y, weight, **parameters, **constants)`` returns the mean of weights times
-        cross-entropies, a 0-d tensor, and a dict of its derivatives by the parameters. It runs
-        without a graph, and may not go with a `penalty`.
+        ``gradient(z, y, share, **parameters, **constants)`` returns the sum of cross-entropies
+        times the rows' shares in it, a 0-d tensor, and a dict of its derivatives by the parameters.
+        It runs without a graph, and may not go with a `penalty`.
     optimizer : str, default="Adam"
         A class of :mod:`torch.optim`; `optimizer_params` are its other arguments.
     schedule : callable, optional
@@ -194,7 +193,7 @@ class _FormulaModule(torch.nn.Module):
     def arrays(self):
         return {**dict(self.named_parameters()), **dict(self.named_buffers()), **self.numbers}
 
-    def forward(self, z, sample_weight=None):
+    def forward(self, z, share=None):
         return self.formula(z, **self.arrays)
 
     def learned(self):
@@ -223,26 +222,27 @@ class _TensorBatches(IterableDataset):
         self.y = torch.as_tensor(y, dtype=torch.int64, device=device)
         if sample_weight is None:
             sample_weight = np.ones(len(y))
-        self.weight = _tensor(sample_weight / np.mean(sample_weight), dtype, device)
+        share = sample_weight / np.mean(sample_weight) / self.size
+        self.share = _tensor(share, dtype, device)
 
     def __iter__(self):
         n_rows = len(self.y)
-        y, weight = self.y, self.weight
+        y, share = self.y, self.share
         places: Any = np.arange(n_rows)
         if self.n_views is not None:
             places = places * self.n_views + self.rng.randint(self.n_views, size=n_rows)
         if n_rows > self.size:
             order = self.rng.permutation(n_rows)
             places, order = places[order], torch.as_tensor(order, device=self.device)
-            y, weight = y.index_select(0, order), weight.index_select(0, order)
+            y, share = y.index_select(0, order), share.index_select(0, order)
         elif self.n_views is None and not self.stays:
-            yield {"z": self.rows, "sample_weight": weight}, y
+            yield {"z": self.rows, "share": share}, y
             return
         if not self.stays:
             places = torch.as_tensor(places, device=self.device)
         for start in range(0, n_rows - self.size + 1, self.size):
             batch = slice(start, start + self.size)
-            yield {"z": self._at(places[batch]), "sample_weight": weight[batch]}, y[batch]
+            yield {"z": self._at(places[batch]), "share": share[batch]}, y[batch]
 
     def _on_device(self, X):
         """Return prepared rows as a tensor, or as they are where the device has no room for all."""
@@ -338,14 +338,14 @@ class _Net(NeuralNetClassifier):
         logits = module(**X) if self._is_watched else None
         for parameter in self.optimizer_.param_groups[0]["params"]:
             parameter.grad = None  # its memory is there for the next one
-        loss, gradients = module.gradient(X["z"], y, X["sample_weight"], **module.arrays)
+        loss, gradients = module.gradient(X["z"], y, X["share"], **module.arrays)
         for name, gradient in gradients.items():
             module.arrays[name].grad = gradient
         return {"loss": loss, "y_pred": logits}
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         losses = torch.nn.functional.cross_entropy(y_pred, y_true, reduction="none")
-        loss = (X["sample_weight"] * losses).mean()
+        loss = (X["share"] * losses).sum()
         if self.module_.penalty is None:
             return loss
         return loss + self.module_.penalty(**self.module_.arrays)
@@ -364,25 +364,25 @@ def _has_lean_step(optimizer):
 def _lean_step(optimizer):
     """Take the step of :meth:`torch.optim.Adam.step`, by the same kernel.
 
-    torch's method adds checks and hooks, which take longer than the step of some ten classes. Only
-    a user's callback could have hooked in.
+    torch's method adds checks, groups and hooks, which take longer than the step of some ten
+    classes. Only a user's callback could have hooked in.
     """
     (group,) = optimizer.param_groups
     parameters = group["params"]
     states = [optimizer.state[parameter] for parameter in parameters]
     first, second, steps = ([s[k] for s in states] for k in ("exp_avg", "exp_avg_sq", "step"))
-    shared = ("lr", "weight_decay", "eps", "amsgrad", "maximize", "decoupled_weight_decay")
-    adam(
+    step = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+    torch._foreach_add_(steps, 1)
+    step(
         parameters,
         [parameter.grad for parameter in parameters],
         first,
         second,
         [],
         steps,
-        fused=True,
         beta1=group["betas"][0],
         beta2=group["betas"][1],
-        **{name: group[name] for name in shared},
+        **{name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad", "maximize")},
     )
 
 

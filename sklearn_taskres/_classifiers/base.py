@@ -15,6 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from .._formulas import scaled_classifier, unit
 from .._persistence import VersionStamp
+from .._products import cosine_logits
 from .._rows import check_finite, chunks, is_streamed, working_dtype
 from .class_embeddings import array_rows, class_means, class_names_of, norm_factor
 
@@ -231,7 +232,7 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
             some = np.sort(np.random.RandomState(0).permutation(len(y))[:_MOST_COMPARED])
             X, y = X[some], y[some]
         X = X.astype(self.base_.dtype, copy=False)
-        logits = unit(X) @ scaled_classifier(self.base_, self.logit_scale_).T
+        logits = cosine_logits(unit(X), scaled_classifier(self.base_, self.logit_scale_))
         n_right, n_rows, chance = np.sum(logits.argmax(axis=1) == y), len(y), 1 / len(self.classes_)
         if n_right <= n_rows * chance + (n_rows * chance * (1 - chance)) ** 0.5:
             warnings.warn(
@@ -273,7 +274,7 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
 
     def _logits(self, X):
         """Logits (n_samples, n_classes) of validated X."""
-        return unit(X) @ self.coef_.T
+        return cosine_logits(unit(X), self.coef_)
 
     def _validated_logits(self, X):
         check_is_fitted(self)

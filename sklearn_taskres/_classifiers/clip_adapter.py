@@ -135,7 +135,7 @@ class CLIPAdapterClassifier(BaseCLIPClassifier):
         Number of values that training tuned: 2 * n_hidden * n_features.
     n_features_in_ : int
         Width of the embeddings.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where X had string names.
 
     See Also

@@ -119,7 +119,7 @@ class CoOpClassifier(BaseCLIPClassifier):
         Number of values that training tuned: the elements of `context_`.
     n_features_in_ : int
         Width of the embeddings.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where X had string names.
 
     Raises

@@ -85,7 +85,7 @@ class GDAClassifier(BaseCLIPClassifier):
         estimated from the images, though by no gradient; 0 where ``alpha_`` is 0.
     n_features_in_ : int
         Width of the embeddings.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where X had string names.
 
     See Also

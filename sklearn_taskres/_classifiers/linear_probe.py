@@ -96,7 +96,7 @@ class LinearProbeClassifier(BaseCLIPClassifier):
         Number of values that training tuned: n_classes * (n_features + 1).
     n_features_in_ : int
         Width of the embeddings.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where X had string names.
 
     See Also

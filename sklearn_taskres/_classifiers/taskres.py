@@ -1,6 +1,7 @@
 """Task Residual Tuning: a residual learned on top of CLIP's text classifier."""
 
 import copy
+import math
 import warnings
 from numbers import Integral, Real
 
@@ -31,11 +32,11 @@ def taskres_logits(z, *, t, alpha, scale, x=0.0, x_image=None):
     return z @ scaled_classifier(task_residual(t, x, alpha), scale).mT
 
 
-def taskres_gradient(z, y, weight, *, t, alpha, scale, x):
-    """Mean weighted cross-entropy of :func:`taskres_logits`, and its derivatives by x and alpha.
+def taskres_gradient(z, y, share, *, t, alpha, scale, x):
+    """Weighted cross-entropy of :func:`taskres_logits`, and its derivatives by x and alpha.
 
     Written by hand for the residual on the text: two matrix products of B·K·D, and three passes
-    over arrays of K·D. With P = (softmax − onehot) · weight / B, s the scale and L the logits, the
+    over arrays of K·D. With P = (softmax − onehot) · share, s the scale and L the logits, the
     derivative by t' is, row by row, ``s Pᵀz / ‖t'‖ − (P∘L summed over the batch) t' / ‖t'‖²``.
 
     Of C candidates that see the same batch, the losses are summed: Adam takes each element by
@@ -47,8 +48,8 @@ def taskres_gradient(z, y, weight, *, t, alpha, scale, x):
         Unit image rows.
     y : tensor of shape (B,)
         Classes of the rows.
-    weight : tensor of shape (B,)
-        Weights of the rows.
+    share : tensor of shape (B,)
+        Share of each row in the loss: 1 / B, times its weight.
     t : tensor of shape (K, D)
         Base.
     alpha : tensor of shape (1, 1), or (C, 1, 1)
@@ -66,10 +67,9 @@ def taskres_gradient(z, y, weight, *, t, alpha, scale, x):
     """
     from torch.linalg import vector_norm
 
-    moved, share = t.addcmul(x, alpha), weight / len(y)  # ([C,] K, D)
-    norms = vector_norm(moved, dim=-1, keepdim=True)
-    norms += norms == 0  # as in `unit`
-    inverse = norms.reciprocal_()
+    moved = t.addcmul(x, alpha)  # ([C,] K, D)
+    inverse = vector_norm(moved, dim=-1, keepdim=True).reciprocal_()
+    inverse.nan_to_num_(nan=math.nan, posinf=1)  # a zero row stays zero, as in `unit`
     factor = inverse * scale
     logits = (moved @ z.T).to(z.dtype).mul_(factor)  # ([C,] K, B): classes first, which is faster
     errors = logits.log_softmax(dim=-2)
@@ -222,7 +222,7 @@ class TaskResClassifier(BaseCLIPClassifier):
         and n_classes * (n_features + 1) more for a Gaussian term.
     n_features_in_ : int
         Width of the embeddings.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where X had string names.
 
     See Also

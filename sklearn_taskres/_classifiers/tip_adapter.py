@@ -138,7 +138,7 @@ class TipAdapterClassifier(BaseCLIPClassifier):
         Number of values that training tuned: n_cached * n_features, or 0 without fine-tuning.
     n_features_in_ : int
         Width of the embeddings.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where X had string names.
 
     See Also

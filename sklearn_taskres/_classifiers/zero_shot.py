@@ -47,7 +47,7 @@ class ZeroShotClassifier(BaseCLIPClassifier):
         Number of values that training tuned: none.
     n_features_in_ : int
         Width of the embeddings.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where X had string names.
 
     See Also
