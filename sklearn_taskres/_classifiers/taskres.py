@@ -132,8 +132,8 @@ class TaskResClassifier(BaseCLIPClassifier):
         for classes that CLIP knows badly and for many images (1.0 on flowers in the paper), lower
         it where zero-shot is already good; search it over ``[0, 0.1, 0.25, 0.5, 1, 2]``.
     learn_alpha : bool, default=False
-        Learn α together with x, from `alpha` on. It moves by at most the sum of the learning
-        rates, about 0.1 in 100 steps.
+        Learn α together with x, from `alpha` on. It moves by hardly more than the sum of the
+        learning rates, about 0.1 in 100 steps.
     enhanced_base : bool, default=False
         Tune CLIP's text projection on the task first, and learn x on top of the result: the
         paper's starred results. Needs a text base. Try it from 8 images a class on.

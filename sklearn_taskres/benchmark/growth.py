@@ -77,7 +77,10 @@ def _draw(axes, path):
         panel.set_xticks(values, [f"{n:,}".replace(",", " ") for n in values], rotation=30)
         panel.minorticks_off()
         panel.set_xlabel(axis)
+        panel.set_title(f"steepest: {max(found['exponents']):.2f}", fontsize="medium")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("seconds")
-    figure.suptitle("Seconds of a fit (dots) grow no faster than its operations (dashed)")
+    figure.suptitle(
+        "Seconds of a fit or search (dots), and the growth of its operations (dashed: 1)"
+    )
     figure.savefig(path, dpi=150)

@@ -1,0 +1,75 @@
+"""The pages: complete, and without a snippet that nobody runs."""
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+
+import sklearn_taskres
+from sklearn_taskres import inspection
+from sklearn_taskres.benchmark import __main__ as benchmark
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [
+    path
+    for path in sorted(DOCS.rglob("*.rst"))
+    if not {"generated", "auto_examples", "_build", "_templates"} & set(path.parts)
+]
+#: What a code block may be that is no doctest: lines for a shell, and pictures of folders.
+NOT_PYTHON = {"bash", "text"}
+
+
+def test_every_public_name_has_a_page():
+    """The API reference lists each public name once, and nothing else."""
+    listed = re.findall(r"^   (\w+)$", (DOCS / "api.rst").read_text("utf-8"), re.MULTILINE)
+    public = {*sklearn_taskres.__all__, *inspection.__all__} - {"__version__"}
+    assert sorted(listed) == sorted(public)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_python_is_written_as_doctests(page):
+    """No page holds Python that pytest does not run: other code blocks are for a shell."""
+    text = page.read_text("utf-8")
+    blocks = re.findall(r"^ *\.\. (?:code-block|code|sourcecode|highlight)::(.*)$", text, re.M)
+    assert {block.strip() for block in blocks} <= NOT_PYTHON
+    literal = re.findall(r"^(?!\.\.|>>>|\.\.\. )[^\n]*::\n\n +(.*)$", text, re.M)
+    assert all(line.startswith("python -m ") for line in literal)
+    assert "+SKIP" not in text
+
+
+def benchmark_commands():
+    """Arguments of each benchmark command on the pages, in a block or in a sentence."""
+    text = "\n\n".join(page.read_text("utf-8") for page in PAGES)
+    name = r"python -m sklearn_taskres\.benchmark "
+    found = re.findall(rf"^ +{name}((?:.*\\\n)*.*)$", text, re.M)
+    found += re.findall(rf"``{name}([^`]+)``", text)
+    return sorted({" ".join(command.replace("\\", " ").split()) for command in found})
+
+
+@pytest.mark.parametrize("command", benchmark_commands())
+def test_benchmark_commands_parse(command, monkeypatch):
+    """Every benchmark command that a page names has a subcommand and options that there are."""
+    for module in benchmark._COMMANDS.values():
+        monkeypatch.setattr(module, "run", lambda options: None)
+    benchmark.main(shlex.split(command))
+
+
+def test_the_gallery_knows_every_example():
+    """The gallery's order names the examples that there are."""
+    order = runpy.run_path(str(DOCS / "gallery.py"))["_ORDER"]
+    assert sorted(order) == sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+
+
+def test_broken_links_are_found(tmp_path):
+    """The check of built pages sees a missing file and a missing anchor, and nothing else."""
+    broken_links = runpy.run_path(str(DOCS / "check_links.py"))["broken_links"]
+    (tmp_path / "a.html").write_text(
+        '<p id="here"><a href="#here"/><a href="b.html#there"/><a href="https://x.org/y"/>'
+        '<a href="c.html"/><a href="b.html#gone"/><img src="no.png"/>'
+    )
+    (tmp_path / "b.html").write_text('<p id="there"><a href="a.html?x=1"/>')
+    found = broken_links(tmp_path)
+    assert found == [("a.html", "c.html"), ("a.html", "b.html#gone"), ("a.html", "no.png")]
