@@ -11,7 +11,7 @@ from .timing import interleaved
 _EPOCHS = 20
 #: What grows to the values it takes; the others stay at 64 classes, width 512 and 16 shots.
 _AXES = {
-    "rows": [1024, 2048, 4096, 8192, 16384],
+    "rows": [1024, 4096, 16384, 65536],
     "classes": [16, 64, 256, 1024],
     "width": [128, 512, 2048],
     "candidates": [1, 4, 16, 64],
