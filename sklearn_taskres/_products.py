@@ -4,8 +4,8 @@ import functools
 
 from threadpoolctl import ThreadpoolController
 
-#: Multiplications up to which one thread is as good: a few milliseconds.
-_SMALL = 2**27
+#: Multiplications up to which one thread will do: ten milliseconds.
+_SMALL = 2**29
 
 
 def cosine_logits(rows, classifier):

@@ -81,6 +81,17 @@ def test_a_search_encodes_each_image_once(tiny_clip, paths, encoded):
     assert sum(encoded["texts"]) == 2
 
 
+def test_a_pipeline_keeps_both_wings_in_one_folder(tiny_clip, paths, tmp_path, encoded):
+    """`make_taskres_pipeline` gives its cache to images and names: the next one encodes nothing."""
+    files, y = paths
+    for _ in range(2):
+        model = make_taskres_pipeline(tiny_clip, None, cache=tmp_path, base_norm=10, max_epochs=2)
+        with pytest.warns(UserWarning, match="Zero-shot"):  # a random CLIP is at chance
+            model.fit(np.array(files, dtype=object), y)
+    assert sum(encoded["images"]) == 12
+    assert sum(encoded["texts"]) == 2
+
+
 @posix_only
 def test_a_parallel_search_encodes_each_image_once(tiny_clip, paths, tmp_path, monkeypatch):
     """GridSearchCV with two processes and a folder: 12 encodings, whoever comes first."""

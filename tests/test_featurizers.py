@@ -256,7 +256,7 @@ def test_unreadable_images_are_listed_once(featurizer, paths, tmp_path):
     ]
     with pytest.raises(UnreadableImagesError, match="Can't read 4 of the images") as info:
         featurizer.transform(X)
-    assert [index for index, _, _ in info.value.failures] == [1, 2, 4, 5]
+    assert [index for index, _, _ in info.value.failures] == info.value.indices == [1, 2, 4, 5]
     assert info.value.failures[0][1] == str(tmp_path / "cut.png")
     assert info.value.failures[3][2] == "No such file or directory"
     assert "values from 2 to 2" in str(info.value)

@@ -31,7 +31,7 @@ TRAINING_CONSTRAINTS: dict = {
     "verbose": ["verbose"],
 }
 #: Training rows that are labelled zero-shot, to see whether base and rows fit together.
-_MOST_COMPARED = 2048
+_MOST_COMPARED = 512
 #: OpenAI CLIP's logit scale 1/τ, for a base that does not say which model it comes from.
 _CLIP_LOGIT_SCALE = 100.0
 
@@ -224,7 +224,7 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
         """Warn where the base alone ranks the training rows no better than chance would.
 
         "No better" allows one standard error, so that a true mismatch seldom hides behind luck;
-        fewer than 8 rows would say little either way, and a few thousand say enough.
+        fewer than 8 rows would say little either way, and a few hundred say enough.
         """
         if len(y) < 8:
             return

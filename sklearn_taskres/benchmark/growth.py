@@ -21,19 +21,7 @@ _AXES = {
 def measure(options, device, say):
     """Time fits and searches along each axis, and draw them where a figure is asked for.
 
-    Parameters
-    ----------
-    options : argparse.Namespace
-        Of ``benchmark speed``.
-    device : torch.device
-        Where to train.
-    say : callable
-        Prints a line.
-
-    Returns
-    -------
-    dict
-        Of what JSON can hold.
+    Arguments and result are those of :func:`.fits.measure`.
     """
     axes = {}
     for axis, values in _AXES.items():

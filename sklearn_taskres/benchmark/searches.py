@@ -17,19 +17,7 @@ _ROW = "{:<34} {:>9} {:>7} {:>10} {:>10}"
 def measure(options, device, say):
     """Time the searches.
 
-    Parameters
-    ----------
-    options : argparse.Namespace
-        Of ``benchmark speed``.
-    device : torch.device
-        Where to train.
-    say : callable
-        Prints a line.
-
-    Returns
-    -------
-    dict
-        Of what JSON can hold.
+    Arguments and result are those of :func:`.fits.measure`.
     """
     n_classes, d = options.search_size
     task, epochs = make_task(n_classes, d, options.shots), options.search_epochs

@@ -17,19 +17,7 @@ _CHUNK = 10_000
 def measure(options, device, say):
     """Fit random rows in a file, and watch the memory that is the process's own.
 
-    Parameters
-    ----------
-    options : argparse.Namespace
-        Of ``benchmark speed``.
-    device : torch.device
-        Where to train.
-    say : callable
-        Prints a line.
-
-    Returns
-    -------
-    dict
-        Of what JSON can hold.
+    Arguments and result are those of :func:`.fits.measure`.
     """
     rng = np.random.default_rng(0)
     y = np.arange(N_ROWS) % N_CLASSES
