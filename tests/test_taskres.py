@@ -584,3 +584,16 @@ def test_diverged_training_is_an_error():
     X, y, t = problem()
     with pytest.raises(ValueError, match="Training diverged: 'x' holds values"):
         TaskResClassifier(base=t, lr=1e200, max_epochs=5).fit(X, y)
+
+
+def test_names_that_are_the_labels_in_another_order_are_refused():
+    """A sequence names the sorted labels, so the same words shuffled would swap classes."""
+    rng = np.random.default_rng(0)
+    t, y = rng.normal(size=(3, 8)), np.repeat(["ant", "bee", "cat"], 4)
+    X = np.repeat(t, 4, axis=0)
+    TaskResClassifier(t, class_names=["ant", "bee", "cat"], base_norm=3, max_epochs=1).fit(X, y)
+    clf = TaskResClassifier(t, class_names=["cat", "ant", "bee"], base_norm=3, max_epochs=1)
+    with pytest.raises(
+        ValueError, match=r"'cat' would name the class 'ant'\. Leave class_names out"
+    ):
+        clf.fit(X, y)

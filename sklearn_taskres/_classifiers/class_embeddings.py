@@ -59,6 +59,7 @@ def _named_rows(labels, class_names):
         )
     if not isinstance(class_names, Mapping):
         names = list(class_names)
+        _check_order(labels, names)
         return names, _rows_in_order(labels, len(names), "class_names has {} names")
     row_of = {label: row for row, label in enumerate(class_names)}
     missing = [label for label in labels.tolist() if label not in row_of]
@@ -68,6 +69,17 @@ def _named_rows(labels, class_names):
             f"leave out the rows that carry them."
         )
     return list(class_names.values()), [row_of[label] for label in labels.tolist()]
+
+
+def _check_order(labels, names):
+    """Refuse names that are the labels in another order: each would go to another class."""
+    labels = labels.tolist()
+    if names != labels and all(isinstance(n, str) for n in names) and sorted(names) == labels:
+        raise ValueError(
+            f"class_names are the labels themselves in another order than sorted, so that "
+            f"{names[0]!r} would name the class {labels[0]!r}. Leave class_names out, or sort them "
+            f"(and the rows of a base array with them)."
+        )
 
 
 def _rows_in_order(labels, n_rows, what):

@@ -246,6 +246,8 @@ class ClassGainDisplay:
             if chosen.any():
                 ax.scatter(after[chosen], rows[chosen], s=34, zorder=4, **style)
         ax.margins(x=0.06)
+        ax.set_xlim(max(ax.get_xlim()[0], -3), min(ax.get_xlim()[1], 103))
+        ax.set_xticks([tick for tick in ax.get_xticks() if 0 <= tick <= 100], minor=False)
 
     @staticmethod
     def _draw_magnitudes(ax, magnitudes):
@@ -268,7 +270,7 @@ class ClassGainDisplay:
             for i in self._worse()[:3]
         ]
         more = len(self.worse_) - len(named)
-        second = f"Worse: {', '.join(named)}" + (f" and {more} more" if more else "")
+        second = f"Worse, in points: {', '.join(named)}" + (f" and {more} more" if more else "")
         return f"{first}\n{second if named else 'No class got worse'}"
 
 
