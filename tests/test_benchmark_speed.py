@@ -86,7 +86,7 @@ def test_large_fits_run_fewer_epochs_unless_all_are_asked_for(monkeypatch):
 
 def test_growth_is_measured_and_drawn(tmp_path, monkeypatch):
     """Each axis has its exponents and its panel."""
-    axes = {"rows": [64, 128], "classes": [4, 8], "width": [8, 16], "candidates": [1, 2]}
+    axes = {"rows": [64, 128], "classes": [4, 8], "width": [128, 256], "candidates": [1, 2]}
     monkeypatch.setattr(growth, "_AXES", axes)
     options = argparse.Namespace(device=None, repeats=1, figure=tmp_path / "growth.png")
     said = []

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 
-from sklearn_taskres import TaskResClassifier, ZeroShotClassifier
+from sklearn_taskres import CLIPTextFeaturizer, TaskResClassifier, ZeroShotClassifier
 from sklearn_taskres._classifiers.gaussian import WEIGHTS
 from sklearn_taskres._classifiers.selection import held_out_score, shot_folds
 from sklearn_taskres._classifiers.taskres import auto_lr, auto_max_epochs
@@ -447,8 +447,6 @@ def test_names_are_words_and_their_order_is_clear():
 
 def test_selected_and_added_classes_share_nothing():
     """Setting parameters of the new classifier leaves the old one alone."""
-    from sklearn_taskres import CLIPTextFeaturizer
-
     text = CLIPTextFeaturizer("glyph-clip")
     names = ["zero", "one", "two"]
     full = ZeroShotClassifier(text).fit(None, names)
@@ -597,3 +595,17 @@ def test_names_that_are_the_labels_in_another_order_are_refused():
         ValueError, match=r"'cat' would name the class 'ant'\. Leave class_names out"
     ):
         clf.fit(X, y)
+
+
+def test_a_missing_default_clip_names_the_base(monkeypatch):
+    """Where base=None asks for a CLIP that is not there, the error says that base asked for it."""
+    monkeypatch.setattr(
+        CLIPTextFeaturizer, "transform", lambda *_: (_ for _ in ()).throw(OSError("no weights"))
+    )
+    X, y = np.eye(4), ["ant", "ant", "bee", "bee"]
+    with pytest.raises(OSError, match="no weights") as info:
+        TaskResClassifier().fit(X, y)
+    assert "TaskResClassifier asked for this CLIP, since base=None" in info.value.__notes__[0]
+    with pytest.raises(OSError, match="no weights") as info:
+        TaskResClassifier(CLIPTextFeaturizer("glyph-clip")).fit(X, y)
+    assert not hasattr(info.value, "__notes__")

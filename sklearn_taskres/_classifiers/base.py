@@ -191,12 +191,25 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
         if isinstance(self.base, str):
             base = class_means(X, y, sample_weight)
         elif text is not None:
-            base = text.transform(self._class_names())
+            base = self._embedded_names(text)
         else:
             rows = check_array(self.base, dtype=_DTYPES, input_name="base")
             base = array_rows(rows, self.classes_, self.class_names)
         self.logit_scale_ = float(self.logit_scale or self._model_logit_scale(text))
         return base
+
+    def _embedded_names(self, text):
+        """Embed the names of the classes; where the default CLIP is missing, say who wanted it."""
+        try:
+            return text.transform(self._class_names())
+        except OSError as error:
+            if self.base is None:
+                error.add_note(
+                    f"{type(self).__name__} asked for this CLIP, since base=None is "
+                    f"CLIPTextFeaturizer(). If the images were embedded by another one, pass "
+                    f"base=CLIPTextFeaturizer(model_name, pretrained) with the model of X."
+                )
+            raise
 
     @staticmethod
     def _model_logit_scale(text):
