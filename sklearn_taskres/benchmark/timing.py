@@ -1,6 +1,8 @@
 """Seconds and memory of functions that are run in turn, so that a busy moment hits all of them."""
 
+import ctypes
 import gc
+import os
 import statistics
 import time
 from pathlib import Path
@@ -77,11 +79,19 @@ def _reset_peak(device):
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
+    _give_back_free_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return None
     return memory_of_process("VmRSS")
+
+
+def _give_back_free_memory():
+    """Have glibc return what was freed, so that memory in use again counts as taken."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 def _peak(device):
