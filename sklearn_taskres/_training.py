@@ -156,6 +156,7 @@ def train(
         prepare=prepare or (lambda rows: rows),
         dtype=dtype,
         device=device,
+        in_place=not callbacks,
     )
     n_elements, n_multiplications = 0, sys.maxsize
     if gradient is not None:  # then it is known what is multiplied
@@ -211,10 +212,11 @@ class _TensorBatches(IterableDataset):
     """One epoch of batches, taken from tensors that sit on the device.
 
     Rows of a memory map, or of float16, stay where and what they are, and only those of a batch are
-    read and brought to the device.
+    read and brought to the device. Where nobody else sees the batches, each may take the memory
+    of the one before (`in_place`).
     """
 
-    def __init__(self, X, y, sample_weight, batch_size, rng, *, prepare, dtype, device):
+    def __init__(self, X, y, sample_weight, batch_size, rng, *, prepare, dtype, device, in_place):
         self.prepare, self.dtype, self.device, self.rng = prepare, dtype, device, rng
         self.size, self.n_views = min(batch_size, len(y)), X.shape[1] if X.ndim == 3 else None
         self.rows = X if is_streamed(X) else self._on_device(X)
@@ -224,6 +226,7 @@ class _TensorBatches(IterableDataset):
             sample_weight = np.ones(len(y))
         share = sample_weight / np.mean(sample_weight) / self.size
         self.share = _tensor(share, dtype, device)
+        self.batch = self.share.new_empty(self.size, self.rows.shape[-1]) if in_place else None
 
     def __iter__(self):
         n_rows = len(self.y)
@@ -260,7 +263,7 @@ class _TensorBatches(IterableDataset):
     def _at(self, places):
         """Image rows (b, d) at places that count rows, or views of rows, from the first on."""
         if not self.stays:
-            return self.rows.index_select(0, places)
+            return torch.index_select(self.rows, 0, places, out=self.batch)
         index = places if self.n_views is None else divmod(places, self.n_views)
         return _tensor(self.prepare(self.rows[index].astype(self.dtype)), self.dtype, self.device)
 
@@ -335,9 +338,10 @@ class _Net(NeuralNetClassifier):
     def _differentiate(self, X, y):
         """Loss and logits of a batch, with the gradients put where the optimizer finds them."""
         module = self.module_
-        logits = module(**X) if self._is_watched else None
-        for parameter in self.optimizer_.param_groups[0]["params"]:
-            parameter.grad = None  # its memory is there for the next one
+        logits = None
+        if self._is_watched:
+            logits = module(**X)
+            self.optimizer_.zero_grad()  # a callback may keep a gradient: the next one is new
         loss, gradients = module.gradient(X["z"], y, X["share"], **module.arrays)
         for name, gradient in gradients.items():
             module.arrays[name].grad = gradient

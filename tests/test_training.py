@@ -118,6 +118,17 @@ def test_the_gradient_by_hand_leaves_its_arguments_alone(learned):
         assert all(gradient is not value for gradient in gradients.values())
 
 
+@pytest.mark.parametrize("stack", [None, 3])
+def test_the_gradient_by_hand_takes_the_memory_of_the_last_one(stack):
+    """It replaces x.grad in place, with the numbers that it has in memory of its own."""
+    inputs = {**step_inputs(5, 4, 3, n_candidates=stack), "scale": 20.0}
+    _, fresh = gradient_by_hand(**inputs)
+    last = inputs["x"].grad = torch.full_like(inputs["x"], np.nan)
+    _, again = gradient_by_hand(**inputs)
+    assert again["x"].data_ptr() == last.data_ptr()
+    assert_array_equal(again["x"], fresh["x"])
+
+
 def test_bfloat16_products_bend_a_float32_gradient_a_little():
     """The products are in the lower precision; the sums are not, and float64 is left alone."""
     inputs = {**step_inputs(64, 10, 32, dtype=torch.float32), "scale": 20.0}
@@ -188,13 +199,13 @@ def test_fused_optimizers_change_nothing(optimizer, params):
 
 
 class Watcher(Callback):
-    """Keeps what a user's callback can see; on the class, since training clones it."""
+    """Keeps what a user's callback can see, uncopied; on the class, since training clones it."""
 
     seen: list = []  # noqa: RUF012
     losses: list = []  # noqa: RUF012
 
-    def on_grad_computed(self, net, named_parameters, **kwargs):
-        self.seen.append({name: p.grad.clone() for name, p in named_parameters})
+    def on_grad_computed(self, net, named_parameters, batch, **kwargs):
+        self.seen.append({"z": batch[0]["z"], **{name: p.grad for name, p in named_parameters}})
 
     def on_batch_end(self, net, batch, y_pred, loss, **kwargs):
         losses = torch.nn.functional.cross_entropy(y_pred, batch[1], reduction="none")
@@ -205,8 +216,8 @@ class Watcher(Callback):
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_users_callbacks_see_logits_and_gradients(device):
-    """The hand-written gradient shows callbacks all that autograd would."""
+def test_users_callbacks_see_batches_and_gradients(device):
+    """The hand-written gradient shows callbacks all that autograd would, and they may keep it."""
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("this machine has no cuda")
     X, y, t = problem()
@@ -219,8 +230,9 @@ def test_users_callbacks_see_logits_and_gradients(device):
         assert len(Watcher.losses) == 40
         seen.append(list(Watcher.seen))
     assert len(seen[0]) == len(seen[1]) == 40
+    assert len({step["z"].data_ptr() for steps in seen for step in steps}) == 80
     for autograd, by_hand in zip(*seen, strict=True):
-        assert autograd.keys() == by_hand.keys() == {"x", "alpha"}
+        assert autograd.keys() == by_hand.keys() == {"x", "alpha", "z"}
         for name, gradient in autograd.items():
             assert_allclose(by_hand[name].cpu(), gradient.cpu(), rtol=0, atol=1e-10)
 

@@ -57,7 +57,7 @@ def taskres_gradient(z, y, share, *, t, alpha, scale, x):
     scale : float
         Logit scale.
     x : tensor of shape (K, D), or (C, K, D)
-        Residual.
+        Residual. The memory of its ``grad``, of the step before, is used again where there is one.
 
     Returns
     -------
@@ -65,9 +65,10 @@ def taskres_gradient(z, y, share, *, t, alpha, scale, x):
     gradients : dict of str to tensor
         ``x``, and ``alpha`` where that is learned.
     """
+    import torch
     from torch.linalg import vector_norm
 
-    moved = t.addcmul(x, alpha)  # ([C,] K, D)
+    moved = torch.addcmul(t, x, alpha, out=x.grad)  # ([C,] K, D)
     inverse = vector_norm(moved, dim=-1, keepdim=True).reciprocal_()
     inverse.nan_to_num_(nan=math.nan, posinf=1)  # a zero row stays zero, as in `unit`
     factor = inverse * scale
@@ -80,7 +81,7 @@ def taskres_gradient(z, y, share, *, t, alpha, scale, x):
     along = logits.mul_(errors).sum(dim=-1, keepdim=True).mul_(inverse).mul_(inverse)
     if not alpha.requires_grad:
         along, factor = along.mul_(alpha), factor.mul_(alpha)
-    slope = (errors.mul_(factor) @ z).to(z.dtype).addcmul_(moved, along, value=-1)
+    slope = torch.addcmul((errors.mul_(factor) @ z).to(z.dtype), moved, along, value=-1, out=moved)
     if not alpha.requires_grad:
         return loss, {"x": slope}
     by_alpha = (slope * x).sum(dim=(-2, -1), keepdim=True)
