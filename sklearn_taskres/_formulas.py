@@ -6,6 +6,8 @@ here imports torch.
 
 import math
 
+import numpy as np
+
 #: Learning rate of the first epoch of every schedule, whatever the base rate.
 WARM_UP_LR = 1e-5
 #: Root mean square of an element of OpenAI CLIP's raw text embeddings (norm ~10 at 512 elements).
@@ -14,12 +16,19 @@ CLIP_TEXT_RMS = 0.44
 
 def row_norms(rows):
     """Euclidean norm of each row, (..., n, d) to (..., n, 1)."""
-    return (rows * rows).sum(axis=-1, keepdims=True) ** 0.5
+    return _squared_norms(rows) ** 0.5
+
+
+def _squared_norms(rows):
+    """Sum of the squares of each row, (..., n, 1); in NumPy without an array of all squares."""
+    if isinstance(rows, np.ndarray):
+        return np.vecdot(rows, rows)[..., None]
+    return (rows * rows).sum(axis=-1, keepdims=True)
 
 
 def unit(rows):
     """Rows divided by their norms, (..., n, d); a zero row stays zero, with a finite gradient."""
-    squares = (rows * rows).sum(axis=-1, keepdims=True)
+    squares = _squared_norms(rows)
     return rows / (squares + (squares == 0)) ** 0.5
 
 

@@ -67,7 +67,7 @@ def logits_of_rows(clf, X, labels):
         X = (1 - clf.ratio) * X + clf.ratio * np.maximum(hidden @ clf.w2_.T, 0)
     if getattr(clf, "image_residual_", np.zeros(1)).any():
         X = X + X.dtype.type(clf.alpha_) * clf.image_residual_
-    z = X / np.sqrt((X * X).sum(axis=1, keepdims=True))
+    z = X / np.sqrt(np.vecdot(X, X))[:, None]
     logits = z @ clf.coef_[rows].T
     if hasattr(clf, "intercept_") and getattr(clf, "gaussian_weight_", 1) > 0:
         logits = logits + clf.intercept_[rows]

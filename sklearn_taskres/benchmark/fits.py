@@ -7,7 +7,7 @@ from .timing import interleaved, product_rate
 
 RIVALS = ("loop", "skorch", "logistic")
 #: Operations of a fit, above which fewer epochs are run unless all are asked for.
-_MOST_OPERATIONS = 5e11
+_MOST_OPERATIONS = 1e12
 _HEADER = ("K x D", "epochs", "method", "seconds", "/ ours", "of peak", "MB", "accuracy")
 _ROW = "{:>12} {:>9} {:<9} {:>9} {:>7} {:>8} {:>6} {:>9}"
 
