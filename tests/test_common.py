@@ -4,12 +4,15 @@ A new sibling adds a row to CLASSIFIERS.
 """
 
 import pickle
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 from coop_stand_in import CoOpOnClassMeans
 from numpy.testing import assert_array_equal
+from PIL import Image
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import make_blobs
@@ -145,6 +148,24 @@ def test_float16_is_read_and_computed_in_float32(clf, blobs):
     clf16, clf32 = clone(clf).fit(half, y), clone(clf).fit(half.astype(np.float32), y)
     assert clf16.coef_.dtype == np.float32
     assert_array_equal(clf16.decision_function(half), clf32.decision_function(half))
+
+
+@pytest.mark.parametrize("clf", TABLE)
+@pytest.mark.parametrize(
+    "image",
+    ["cat.jpg", Path("cat.jpg"), b"JFIF", Image.new("RGB", (3, 3))],
+    ids=lambda image: type(image).__name__,
+)
+def test_images_are_no_embeddings(clf, image, blobs):
+    """In a list, an array or a Series, in fit and in predict: the error says what to do."""
+    X, y = blobs
+    column = np.empty(4, dtype=object)
+    column[:] = [image] * 4
+    fitted = clone(clf).fit(X, y)
+    for images in (column.tolist(), column, column[:, None], pd.Series(column)):
+        for refuses in (lambda rows: clone(clf).fit(rows, y[:4]), fitted.predict):
+            with pytest.raises(ValueError, match=r"X holds .+ make_taskres_pipeline"):
+                refuses(images)
 
 
 @pytest.mark.parametrize("clf", TABLE)

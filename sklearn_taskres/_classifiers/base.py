@@ -1,6 +1,7 @@
 """What every classifier on CLIP embeddings shares: labels, base, prediction, choice of classes."""
 
 import copy
+import os
 import warnings
 from collections.abc import Mapping
 from numbers import Integral, Real
@@ -131,11 +132,28 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
     def _validated(self, X, y="no_validation", *, streams=True, **params):
         """Validate as scikit-learn does; rows that are streamed are not copied, if that will do."""
         if not (streams and is_streamed(X)):
-            return validate_data(self, X, y, dtype=_DTYPES, **params)
+            try:
+                return validate_data(self, X, y, dtype=_DTYPES, **params)
+            except (TypeError, ValueError) as error:
+                self._refuse_images(X, error)
+                raise
         dtypes = [*_DTYPES, np.float16]
         checked = validate_data(self, X, y, dtype=dtypes, ensure_all_finite=False, **params)
         check_finite(checked[0] if isinstance(checked, tuple) else checked)
         return checked
+
+    def _refuse_images(self, X, error):
+        """Say it where invalid rows are images, or where they lie."""
+        first = X.to_numpy() if hasattr(X, "to_numpy") else X
+        for _ in range(2):  # a row, and what stands first in it
+            if isinstance(first, list | tuple | np.ndarray) and getattr(first, "ndim", 1) > 0:
+                first = next(iter(first), None)
+        is_picture = hasattr(first, "getbands")  # of PIL, which need not be there
+        if is_picture or isinstance(first, str | bytes | os.PathLike):
+            raise ValueError(
+                f"{type(self).__name__} takes image embeddings, and X holds {first!r:.60}. Put "
+                f"a CLIPFeaturizer before it, as make_taskres_pipeline() does."
+            ) from error
 
     def _validated_views(self, views, dtype):
         if not (self._streams_rows and is_streamed(views)):
