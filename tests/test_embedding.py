@@ -83,13 +83,14 @@ def test_a_search_encodes_each_image_once(tiny_clip, paths, encoded):
 
 def test_a_pipeline_keeps_both_wings_in_one_folder(tiny_clip, paths, tmp_path, encoded):
     """`make_taskres_pipeline` gives its cache to images and names: the next one encodes nothing."""
-    files, y = paths
+    (files, y), folder = paths, tmp_path / "cache"
     for _ in range(2):
-        model = make_taskres_pipeline(tiny_clip, None, cache=tmp_path, base_norm=10, max_epochs=2)
+        model = make_taskres_pipeline(tiny_clip, None, cache=folder, base_norm=10, max_epochs=2)
         with pytest.warns(UserWarning, match="Zero-shot"):  # a random CLIP is at chance
             model.fit(np.array(files, dtype=object), y)
     assert sum(encoded["images"]) == 12
     assert sum(encoded["texts"]) == 2
+    assert any(file.is_file() for file in folder.rglob("*"))
 
 
 @posix_only
