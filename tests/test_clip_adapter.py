@@ -9,9 +9,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn_taskres import ZeroShotClassifier
 from sklearn_taskres._classifiers.clip_adapter import (
     CLIPAdapterClassifier,
-    auto_max_epochs,
     clip_adapter_logits,
 )
+from sklearn_taskres._classifiers.recipe import auto_max_epochs
 
 BRANCHES = ["image", "text", "text-direct", "text-additive"]
 
@@ -226,7 +226,7 @@ def test_parameters_are_counted():
 def test_automatic_epochs(n_shots, n_classes, batch_size, expected):
     """100 epochs up to 4 images a class, else 50, and never more than 12 400 steps."""
     y = np.repeat(np.arange(n_classes), n_shots)
-    assert auto_max_epochs(y, batch_size) == expected
+    assert auto_max_epochs(y, batch_size, many=50) == expected
     X, y, t = problem()
     assert CLIPAdapterClassifier(t, random_state=0).fit(X[:10], y[:10]).n_iter_ == 100
 

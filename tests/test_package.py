@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "_threads": {"_device"},
     "_products": set(),
     "_rows": set(),
-    "_training": {"_device", "_formulas", "_rows", "_threads"},
+    "_batches": {"_rows"},
+    "_training": {"_batches", "_device", "_formulas", "_rows", "_threads"},
     "_clip": {"_clip", "_device", "_formulas", "_persistence"},
     "_classifiers": {
         "_classifiers",
@@ -56,10 +57,10 @@ MAY_IMPORT = {
 #: What classifiers import inside functions only: these bring torch along.
 LAZY = {"_clip.text", "_threads", "_training"}
 #: What a classifier's file may import of its siblings, beside what all of them share.
-SHARED = {"base", "class_embeddings", "gaussian", "selection"}
+SHARED = {"base", "class_embeddings", "gaussian", "open_classes", "recipe", "selection"}
 FAMILY = {
-    "taskres": {"enhanced_base"},
-    "fold": {"taskres"},
+    "taskres": {"enhanced_base", "residual"},
+    "fold": {"residual", "taskres"},
     "taskres_cv": {"fold", "search_table", "taskres"},
 }
 #: The only files that may import a library.

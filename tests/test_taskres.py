@@ -15,8 +15,8 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 
 from sklearn_taskres import CLIPTextFeaturizer, TaskResClassifier, ZeroShotClassifier
 from sklearn_taskres._classifiers.gaussian import WEIGHTS
+from sklearn_taskres._classifiers.recipe import auto_lr, auto_max_epochs
 from sklearn_taskres._classifiers.selection import held_out_score, shot_folds
-from sklearn_taskres._classifiers.taskres import auto_lr, auto_max_epochs
 from sklearn_taskres._formulas import learning_rate
 
 
@@ -184,13 +184,13 @@ def test_row_order_does_not_matter_in_a_full_batch():
 def test_auto_epochs_follow_the_recipe(images, batch_size, n_classes, epochs):
     """100 epochs up to 4 images a class, else 200, and never more steps than ImageNet's recipe."""
     y = np.repeat(np.arange(n_classes), images)
-    assert auto_max_epochs(y, batch_size) == epochs
+    assert auto_max_epochs(y, batch_size, many=200) == epochs
 
 
 def test_auto_epochs_go_by_the_median_class():
     """One large class does not change the recipe of a 4-shot task."""
     y = np.concatenate([np.repeat(np.arange(9), 4), np.full(100, 9)])
-    assert auto_max_epochs(y, 256) == 100
+    assert auto_max_epochs(y, 256, many=200) == 100
 
 
 def test_auto_lr_is_smaller_from_1000_classes_on():
@@ -283,6 +283,15 @@ class Signal(Callback):
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    """Python's own answer to Ctrl-C, which a process started in the background does without."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_between_epochs_is_no_early_stopping():
     """A signal that strikes while a callback works is not taken for the callback's own stop."""
     X, y, t = problem()

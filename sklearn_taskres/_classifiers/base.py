@@ -1,6 +1,5 @@
 """What every classifier on CLIP embeddings shares: labels, base, prediction, choice of classes."""
 
-import copy
 import os
 import warnings
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from .._persistence import VersionStamp
 from .._products import cosine_logits
 from .._rows import check_finite, chunks, is_streamed, working_dtype
 from .class_embeddings import array_rows, class_means, class_names_of, norm_factor
+from .open_classes import OpenClassesMixin
 
 #: Dtypes of computation; anything else, float16 and integers among it, is read into the first.
 _DTYPES = [np.float32, np.float64]
@@ -44,18 +44,7 @@ def _clean_and_views(X):
     return X[:, 0], X[:, 1:] if X.shape[1] > 1 else None
 
 
-def _kind(label):
-    """Return what a label must share with the others to be sorted among them."""
-    return (
-        str
-        if isinstance(label, str)
-        else Real
-        if isinstance(label, Real | np.generic)
-        else type(label)
-    )
-
-
-class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
+class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
     """Base of the classifiers on CLIP embeddings.
 
     `fit` validates, encodes the labels and finds the class embeddings ``base_`` (n_classes, d) and
@@ -373,133 +362,3 @@ class BaseCLIPClassifier(ClassifierMixin, VersionStamp):
             Columns in the order of `classes_`.
         """
         return log_softmax(self._validated_logits(X).astype(np.float64), axis=1)
-
-    # classes ----------------------------------------------------------------------------------
-
-    def select_classes(self, labels):
-        """Return a fitted classifier that knows only some of the classes.
-
-        What was learned for them is kept as it is, so its logits are columns of this one's, to
-        rounding.
-
-        Parameters
-        ----------
-        labels : array-like of shape (n_selected,)
-            At least two labels of `classes_`. Their order does not matter.
-
-        Returns
-        -------
-        object
-            A fitted classifier of the same type; this one stays unchanged.
-
-        Raises
-        ------
-        ValueError
-            If a label is unknown, or fewer than two are left.
-        """
-        check_is_fitted(self)
-        wanted = np.unique(np.asarray(labels))
-        unknown = [label for label in wanted.tolist() if label not in set(self.classes_.tolist())]
-        if unknown:
-            raise ValueError(
-                f"The labels {unknown[:5]} are not among the {len(self.classes_)} classes of this "
-                f"{type(self).__name__}. Its classes_ lists them."
-            )
-        if len(wanted) < 2:
-            raise ValueError(f"select_classes needs at least two labels. Got {wanted.tolist()}.")
-        return self._with_class_arrays(
-            lambda name: getattr(self, name)[np.isin(self.classes_, wanted)]
-        )
-
-    def add_classes(self, classes):
-        """Return a fitted classifier that also knows classes without training images.
-
-        A new class gets its zero-shot weights; what was learned for the others is kept as it is.
-
-        Parameters
-        ----------
-        classes : dict of label to str, or of label to array-like of shape (n_features,)
-            Names of the new classes, embedded as the text base embeds the others. Where the base
-            is an array: their raw text embeddings.
-
-        Returns
-        -------
-        object
-            A fitted classifier of the same type; this one stays unchanged.
-
-        Raises
-        ------
-        ValueError
-            If a label is known already or of another kind than the others, if there is neither a
-            text base nor an embedding, or if the method needs images of each class.
-        """
-        check_is_fitted(self)
-        if self._cannot_add_classes:
-            raise ValueError(
-                f"{type(self).__name__} can't add classes without images: "
-                f"{self._cannot_add_classes} Fit again with images of the new classes."
-            )
-        labels = self._new_labels(classes)
-        new = self._new_rows(self._embed_new_classes(list(classes.values())))
-        order = np.argsort(np.concatenate([self.classes_, labels]), kind="stable")
-        return self._with_class_arrays(
-            lambda name: np.concatenate(
-                [getattr(self, name), labels if name == "classes_" else new[name]]
-            )[order]
-        )
-
-    @property
-    def _cannot_add_classes(self) -> str | None:
-        return None
-
-    def _new_labels(self, classes):
-        if not (isinstance(classes, Mapping) and classes):
-            raise ValueError(
-                f"add_classes takes a dict of label to name or embedding, with at least one. Got "
-                f"{classes!r:.60}."
-            )
-        known = self.classes_.tolist()
-        again = [label for label in classes if label in known]
-        if again:
-            raise ValueError(f"The labels {again[:5]} are in classes_ already. Use new labels.")
-        strangers = [label for label in classes if _kind(label) != _kind(known[0])]
-        if strangers:
-            raise ValueError(
-                f"The new labels {strangers[:5]} are of another kind than classes_ (such as "
-                f"{known[0]!r}). Use labels of one kind."
-            )
-        return np.array(list(classes), dtype=object if self.classes_.dtype.kind == "O" else None)
-
-    def _embed_new_classes(self, values):
-        """Embed new classes as the base embeds its own: raw class embeddings (n_new, d)."""
-        text = self._text_base()
-        is_name = [isinstance(value, str) for value in values]
-        if any(is_name) and text is None:
-            raise ValueError(
-                "base is not text, so a name alone cannot become a class. Pass {label: raw text "
-                "embedding}, or fit with base=CLIPTextFeaturizer()."
-            )
-        width, dtype = self.base_.shape[1], self.base_.dtype
-        vectors = [
-            np.zeros(width) if named else v for v, named in zip(values, is_name, strict=True)
-        ]
-        if any(np.shape(vector) != (width,) for vector in vectors):
-            raise ValueError(f"An embedding of a new class must have the shape ({width},).")
-        rows = check_array(vectors, dtype=dtype, input_name="classes")
-        if any(is_name):
-            names = [value for value in values if isinstance(value, str)]
-            rows[is_name] = self._embed_names(text, names)
-        return rows * dtype.type(self._base_factor)
-
-    def _embed_names(self, text, names):
-        return text.transform(names)
-
-    def _new_rows(self, base):
-        """Rows of every array in `_class_arrays` but `classes_` for classes that were not seen."""
-        return {"base_": base, "coef_": scaled_classifier(base, self.logit_scale_)}
-
-    def _with_class_arrays(self, rows_of):
-        changed = copy.deepcopy(self)
-        for name in self._class_arrays:
-            setattr(changed, name, rows_of(name))
-        return changed

@@ -7,10 +7,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._formulas import scaled_classifier, unit
 from .base import TRAINING_CONSTRAINTS, BaseCLIPClassifier
-from .selection import images_per_class
-
-#: Most steps of an automatic training: those of TaskRes's longest recipe.
-_MOST_STEPS = 12_400
+from .recipe import auto_max_epochs
 
 
 def relu(rows):
@@ -30,20 +27,6 @@ def clip_adapter_logits(z, *, t, scale, on_image, **adapter):
     """Logits (n, K) of raw image rows z (n, d) and raw class embeddings t (K, d), one adapted."""
     z, t = (adapted(z, **adapter), t) if on_image else (z, adapted(t, **adapter))
     return unit(z) @ scaled_classifier(t, scale).T
-
-
-def auto_max_epochs(y, batch_size):
-    """Epochs: 100 up to 4 images a class (median), else 50, at most 12 400 steps.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,)
-        Class of each row, 0 to n_classes - 1.
-    batch_size : int
-        Rows a step.
-    """
-    steps = max(1, len(y) // batch_size)
-    return min(100 if images_per_class(y) <= 4 else 50, max(1, _MOST_STEPS // steps))
 
 
 def linear_weight(n_out, n_in, rng, dtype):
@@ -233,7 +216,9 @@ class CLIPAdapterClassifier(BaseCLIPClassifier):
         from .._training import train
 
         rng = check_random_state(self.random_state)
-        automatic = self.max_epochs == "auto"
+        max_epochs = self.max_epochs
+        if max_epochs == "auto":
+            max_epochs = auto_max_epochs(y, self.batch_size, many=50)
         trained = train(
             clip_adapter_logits,
             self._start(rng),
@@ -246,7 +231,7 @@ class CLIPAdapterClassifier(BaseCLIPClassifier):
                 **self._mixture(),
             },
             lr=self.lr,
-            max_epochs=auto_max_epochs(y, self.batch_size) if automatic else self.max_epochs,
+            max_epochs=max_epochs,
             rng=rng,
             batch_size=self.batch_size,
             sample_weight=sample_weight,

@@ -9,7 +9,8 @@ import numpy as np
 
 from .._formulas import unit
 from .gaussian import gaussian_classifier
-from .taskres import TaskResClassifier, taskres_gradient, taskres_logits
+from .residual import taskres_gradient, taskres_logits
+from .taskres import TaskResClassifier
 
 #: Most bytes that the candidates take that are trained at one time.
 _MOST_BYTES = 2**29

@@ -1,7 +1,6 @@
 """Task Residual Tuning: a residual learned on top of CLIP's text classifier."""
 
 import copy
-import math
 import warnings
 from numbers import Integral, Real
 
@@ -15,96 +14,9 @@ from . import enhanced_base
 from .base import TRAINING_CONSTRAINTS, BaseCLIPClassifier
 from .class_embeddings import class_means
 from .gaussian import best_weight, gaussian_classifier
-from .selection import images_per_class, shot_folds
-
-#: Steps of the longest published recipe: ImageNet, 16 shots, 200 epochs of 62.
-_MOST_STEPS = 12_400
-
-
-def taskres_logits(z, *, t, alpha, scale, x=0.0, x_image=None):
-    """Logits (n, K) of image rows z (n, D) under t' = t + αx, with t and x (K, D).
-
-    With a residual on the image, x_image (D,), z are raw rows; without one, unit rows. Of C
-    candidates at once, x (C, K, D) and alpha (C, 1, 1), they are (C, n, K).
-    """
-    if x_image is not None:
-        z = unit(task_residual(z, x_image, alpha))
-    return z @ scaled_classifier(task_residual(t, x, alpha), scale).mT
-
-
-def taskres_gradient(z, y, share, *, t, alpha, scale, x):
-    """Weighted cross-entropy of :func:`taskres_logits`, and its derivatives by x and alpha.
-
-    Written by hand for the residual on the text: two matrix products of B·K·D, and three passes
-    over arrays of K·D. With P = (softmax − onehot) · share, s the scale and L the logits, the
-    derivative by t' is, row by row, ``s Pᵀz / ‖t'‖ − (P∘L summed over the batch) t' / ‖t'‖²``.
-
-    Of C candidates that see the same batch, the losses are summed: Adam takes each element by
-    itself, so that this trains each candidate as its own loss would.
-
-    Parameters
-    ----------
-    z : tensor of shape (B, D)
-        Unit image rows.
-    y : tensor of shape (B,)
-        Classes of the rows.
-    share : tensor of shape (B,)
-        Share of each row in the loss: 1 / B, times its weight.
-    t : tensor of shape (K, D)
-        Base.
-    alpha : tensor of shape (1, 1), or (C, 1, 1)
-        Scale of the residual; where it requires a gradient, that is returned, too.
-    scale : float
-        Logit scale.
-    x : tensor of shape (K, D), or (C, K, D)
-        Residual. The memory of its ``grad``, of the step before, is used again where there is one.
-
-    Returns
-    -------
-    loss : tensor of shape ()
-    gradients : dict of str to tensor
-        ``x``, and ``alpha`` where that is learned.
-    """
-    import torch
-    from torch.linalg import vector_norm
-
-    moved = torch.addcmul(t, x, alpha, out=x.grad)  # ([C,] K, D)
-    inverse = vector_norm(moved, dim=-1, keepdim=True).reciprocal_()
-    inverse.nan_to_num_(nan=math.nan, posinf=1)  # a zero row stays zero, as in `unit`
-    factor = inverse * scale
-    logits = (moved @ z.T).to(z.dtype).mul_(factor)  # ([C,] K, B): classes first, which is faster
-    errors = logits.log_softmax(dim=-2)
-    rows = y.expand(*errors.shape[:-2], 1, -1)
-    of_truth = errors.gather(-2, rows)
-    loss = -(of_truth * share).sum()
-    errors.exp_().scatter_(-2, rows, of_truth.expm1_()).mul_(share)
-    along = logits.mul_(errors).sum(dim=-1, keepdim=True).mul_(inverse).mul_(inverse)
-    if not alpha.requires_grad:
-        along, factor = along.mul_(alpha), factor.mul_(alpha)
-    slope = torch.addcmul((errors.mul_(factor) @ z).to(z.dtype), moved, along, value=-1, out=moved)
-    if not alpha.requires_grad:
-        return loss, {"x": slope}
-    by_alpha = (slope * x).sum(dim=(-2, -1), keepdim=True)
-    return loss, {"x": slope.mul_(alpha), "alpha": by_alpha}
-
-
-def auto_max_epochs(y, batch_size):
-    """Epochs of the published recipe: 100 up to 4 images a class, else 200, at most 12 400 steps.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,)
-        Class of each row, 0 to n_classes - 1.
-    batch_size : int
-        Rows a step.
-    """
-    steps = max(1, len(y) // batch_size)
-    return min(100 if images_per_class(y) <= 4 else 200, max(1, _MOST_STEPS // steps))
-
-
-def auto_lr(n_classes):
-    """Learning rate of the published recipe: 2e-3, for 1000 classes (ImageNet) and more 2e-4."""
-    return 2e-3 if n_classes < 1000 else 2e-4
+from .recipe import auto_lr, auto_max_epochs
+from .residual import start, taskres_gradient, taskres_logits
+from .selection import images_per_class, shot_folds, take_rows
 
 
 class TaskResClassifier(BaseCLIPClassifier):
@@ -409,7 +321,9 @@ class TaskResClassifier(BaseCLIPClassifier):
     def _learn_residual(self, rows, y, training):
         from .._training import train
 
-        learned, constants = self._start()
+        learned, constants = start(
+            self.base_, self.logit_scale_, self.alpha, self.residual, self.learn_alpha
+        )
         trained = train(
             taskres_logits,
             learned,
@@ -451,7 +365,7 @@ class TaskResClassifier(BaseCLIPClassifier):
         """Weight that labels images best that neither residual nor Gaussians have seen."""
         held_out = []
         for rows, others in shot_folds(data["y"], training["rng"]):
-            part, seen = copy.copy(self), _take(data, rows)
+            part, seen = copy.copy(self), take_rows(data, rows)
             part.callbacks, part.max_epochs = None, self.n_iter_
             if isinstance(self.base, str):  # the base must not have seen them either
                 part._install_base(class_means(seen["X"], seen["y"], seen["sample_weight"]))
@@ -461,19 +375,9 @@ class TaskResClassifier(BaseCLIPClassifier):
             held_out.append((part._logits(X), unit(X) @ weights.T + intercept, y))
         return best_weight(*map(np.concatenate, zip(*held_out, strict=True))) if held_out else 0
 
-    def _start(self):
-        """Arrays to learn, at their start, and the constants of the formula."""
-        learned = {"x": np.zeros_like(self.base_), "x_image": np.zeros_like(self.base_[0])}
-        if self.residual != "both":
-            del learned["x_image" if self.residual == "text" else "x"]
-        constants = {"t": self.base_, "scale": self.logit_scale_}
-        alpha = np.full((1, 1), self.alpha, dtype=np.float64)
-        (learned if self.learn_alpha else constants)["alpha"] = alpha
-        return learned, constants
-
     def _n_epochs(self, y):
         automatic = self.max_epochs == "auto"
-        return auto_max_epochs(y, self.batch_size) if automatic else self.max_epochs
+        return auto_max_epochs(y, self.batch_size, many=200) if automatic else self.max_epochs
 
     def _coef(self):
         t = task_residual(self.base_, self.residual_, self.base_.dtype.type(self.alpha_))
@@ -498,8 +402,3 @@ class TaskResClassifier(BaseCLIPClassifier):
     def _cannot_add_classes(self) -> str | None:
         has_term = self.gaussian_weight_ > 0
         return "its Gaussian term compares means of their images." if has_term else None
-
-
-def _take(data, rows):
-    """Rows of each array in a dict; None stays None."""
-    return {name: None if array is None else array[rows] for name, array in data.items()}

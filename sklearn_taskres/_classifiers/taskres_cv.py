@@ -13,8 +13,9 @@ from sklearn.utils import _safe_indexing, check_random_state, indexable
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
 from .fold import Room, TaskResFold
+from .recipe import auto_lr
 from .search_table import SearchTable
-from .taskres import TaskResClassifier, auto_lr
+from .taskres import TaskResClassifier
 
 #: Parts that the rows are split into where `cv` does not say it.
 _MOST_FOLDS = 5

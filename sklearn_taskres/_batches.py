@@ -1,0 +1,86 @@
+"""Batches of image rows for the training engine, taken from tensors that sit on the device."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset
+
+from ._rows import is_streamed
+
+
+class TensorBatches(IterableDataset):
+    """One epoch of batches, taken from tensors that sit on the device.
+
+    Rows of a memory map, or of float16, stay where and what they are, and only those of a batch are
+    read and brought to the device. Where nobody else sees the batches, each may take the memory
+    of the one before (`in_place`).
+    """
+
+    def __init__(self, X, y, sample_weight, batch_size, rng, *, prepare, dtype, device, in_place):
+        self.prepare, self.dtype, self.device, self.rng = prepare, dtype, device, rng
+        self.size, self.n_views = min(batch_size, len(y)), X.shape[1] if X.ndim == 3 else None
+        self.rows = X if is_streamed(X) else self._on_device(X)
+        self.stays = isinstance(self.rows, np.ndarray)
+        self.y = torch.as_tensor(y, dtype=torch.int64, device=device)
+        if sample_weight is None:
+            sample_weight = np.ones(len(y))
+        share = sample_weight / np.mean(sample_weight) / self.size
+        self.share = new_tensor(share, dtype, device)
+        self.batch = self.share.new_empty(self.size, self.rows.shape[-1]) if in_place else None
+
+    def __iter__(self):
+        n_rows = len(self.y)
+        y, share = self.y, self.share
+        places: Any = np.arange(n_rows)
+        if self.n_views is not None:
+            places = places * self.n_views + self.rng.randint(self.n_views, size=n_rows)
+        if n_rows > self.size:
+            order = self.rng.permutation(n_rows)
+            places, order = places[order], torch.as_tensor(order, device=self.device)
+            y, share = y.index_select(0, order), share.index_select(0, order)
+        elif self.n_views is None and not self.stays:
+            yield {"z": self.rows, "share": share}, y
+            return
+        if not self.stays:
+            places = torch.as_tensor(places, device=self.device)
+        for start in range(0, n_rows - self.size + 1, self.size):
+            batch = slice(start, start + self.size)
+            yield {"z": self._at(places[batch]), "share": share[batch]}, y[batch]
+
+    def _on_device(self, X):
+        """Return prepared rows as a tensor, or as they are where the device has no room for all."""
+        try:
+            return _shared_tensor(self.prepare(X), self.device).flatten(0, -2)
+        except torch.OutOfMemoryError:
+            warnings.warn(
+                f"The {len(X)} rows do not fit into the memory of {self.device}, and are brought "
+                f"there batch by batch. The result is the same.",
+                UserWarning,
+                stacklevel=2,
+            )
+            return X
+
+    def _at(self, places):
+        """Image rows (b, d) at places that count rows, or views of rows, from the first on."""
+        if not self.stays:
+            return torch.index_select(self.rows, 0, places, out=self.batch)
+        index = places if self.n_views is None else divmod(places, self.n_views)
+        return new_tensor(
+            self.prepare(self.rows[index].astype(self.dtype)), self.dtype, self.device
+        )
+
+
+def _shared_tensor(array, device):
+    """Return a tensor of an array, sharing its memory where it can."""
+    if not (array.flags.writeable and array.flags.c_contiguous):  # torch warns of the first
+        array = array.copy()
+    return torch.as_tensor(array, device=device)
+
+
+def new_tensor(array, dtype, device=None):
+    """Copy an array into a tensor of the torch dtype that goes by the same name."""
+    return torch.tensor(
+        np.asarray(array), dtype=getattr(torch, np.dtype(dtype).name), device=device
+    )
