@@ -24,11 +24,9 @@ MAY_IMPORT = {
     "_formulas": set(),
     "_device": set(),
     "_persistence": {"_version"},
-    "_threads": {"_device"},
     "_products": set(),
     "_rows": set(),
-    "_batches": {"_rows"},
-    "_training": {"_batches", "_device", "_formulas", "_rows", "_threads"},
+    "_training": {"_device", "_formulas", "_rows", "_training"},
     "_clip": {"_clip", "_device", "_formulas", "_persistence"},
     "_classifiers": {
         "_classifiers",
@@ -37,7 +35,6 @@ MAY_IMPORT = {
         "_persistence",
         "_products",
         "_rows",
-        "_threads",
         "_training",
     },
     "datasets": set(),
@@ -55,7 +52,7 @@ MAY_IMPORT = {
     },
 }
 #: What classifiers import inside functions only: these bring torch along.
-LAZY = {"_clip.text", "_threads", "_training"}
+LAZY = {"_clip.text", "_training", "_training.threads"}
 #: What a classifier's file may import of its siblings, beside what all of them share.
 SHARED = {"base", "class_embeddings", "gaussian", "open_classes", "recipe", "selection"}
 FAMILY = {
@@ -64,7 +61,7 @@ FAMILY = {
     "taskres_cv": {"fold", "search_table", "taskres"},
 }
 #: The only files that may import a library.
-DOORS = {"open_clip": {"_clip/pretrained.py"}, "skorch": {"_training.py", "benchmark/rivals.py"}}
+DOORS = {"open_clip": {"_clip/pretrained.py"}, "skorch": {"_training/engine.py", "_training/net.py", "benchmark/rivals.py"}}
 
 
 def imports(path, nested=True):

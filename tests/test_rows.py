@@ -12,9 +12,9 @@ from sklearn_taskres import (
     TaskResClassifier,
     TaskResClassifierCV,
     ZeroShotClassifier,
-    _batches,
     _rows,
 )
+from sklearn_taskres._training import batches
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_device_without_room_for_all_rows(problem, monkeypatch):
     def no_room(array, device):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(_batches, "_shared_tensor", no_room)
+    monkeypatch.setattr(batches, "_shared_tensor", no_room)
     with pytest.warns(UserWarning, match="60 rows do not fit into the memory of cpu") as caught:
         parts = clf.fit(X, y).coef_
     assert len(caught) == 1

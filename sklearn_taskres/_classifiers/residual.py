@@ -7,7 +7,7 @@ import numpy as np
 from .._formulas import scaled_classifier, task_residual, unit
 
 
-def taskres_logits(z, *, t, alpha, scale, x=0.0, x_image=None):
+def taskres_logits(z, *, t, alpha, scale, x=None, x_image=None):
     """Logits (n, K) of image rows z (n, D) under t' = t + αx, with t and x (K, D).
 
     With a residual on the image, x_image (D,), z are raw rows; without one, unit rows. Of C
@@ -15,7 +15,8 @@ def taskres_logits(z, *, t, alpha, scale, x=0.0, x_image=None):
     """
     if x_image is not None:
         z = unit(task_residual(z, x_image, alpha))
-    return z @ scaled_classifier(task_residual(t, x, alpha), scale).mT
+    t = t if x is None else task_residual(t, x, alpha)
+    return z @ scaled_classifier(t, scale).mT
 
 
 def taskres_gradient(z, y, share, *, t, alpha, scale, x):
@@ -43,35 +44,37 @@ def taskres_gradient(z, y, share, *, t, alpha, scale, x):
     scale : float
         Logit scale.
     x : tensor of shape (K, D), or (C, K, D)
-        Residual. The memory of its ``grad``, of the step before, is used again where there is one.
+        Residual.
 
     Returns
     -------
     loss : tensor of shape ()
+    logits : tensor of shape (B, K), or (C, B, K)
+        Those of :func:`taskres_logits`.
     gradients : dict of str to tensor
         ``x``, and ``alpha`` where that is learned.
     """
     import torch
-    from torch.linalg import vector_norm
 
-    moved = torch.addcmul(t, x, alpha, out=x.grad)  # ([C,] K, D)
-    inverse = vector_norm(moved, dim=-1, keepdim=True).reciprocal_()
+    learns_alpha = alpha.requires_grad
+    moved = task_residual(t, x, alpha)  # t', ([C,] K, D)
+    inverse = torch.linalg.vector_norm(moved, dim=-1, keepdim=True).reciprocal_()  # 1 / ‖t'‖
     inverse.nan_to_num_(nan=math.nan, posinf=1)  # a zero row stays zero, as in `unit`
     factor = inverse * scale
-    logits = (moved @ z.T).to(z.dtype).mul_(factor)  # ([C,] K, B): classes first, which is faster
+    # The first product. Classes come first, ([C,] K, B), since sums along rows in memory are slow.
+    logits = (moved @ z.T).to(z.dtype).mul_(factor)
     errors = logits.log_softmax(dim=-2)
-    rows = y.expand(*errors.shape[:-2], 1, -1)
-    of_truth = errors.gather(-2, rows)
-    loss = -(of_truth * share).sum()
-    errors.exp_().scatter_(-2, rows, of_truth.expm1_()).mul_(share)
-    along = logits.mul_(errors).sum(dim=-1, keepdim=True).mul_(inverse).mul_(inverse)
-    if not alpha.requires_grad:
-        along, factor = along.mul_(alpha), factor.mul_(alpha)
-    slope = torch.addcmul((errors.mul_(factor) @ z).to(z.dtype), moved, along, value=-1, out=moved)
-    if not alpha.requires_grad:
-        return loss, {"x": slope}
-    by_alpha = (slope * x).sum(dim=(-2, -1), keepdim=True)
-    return loss, {"x": slope.mul_(alpha), "alpha": by_alpha}
+    truth = y.expand(*errors.shape[:-2], 1, -1)
+    log_p_truth = errors.gather(-2, truth)
+    loss = -(log_p_truth * share).sum()
+    # (P − onehot) · share, where p − 1 of the true class is taken without cancellation.
+    errors.exp_().scatter_(-2, truth, log_p_truth.expm1_()).mul_(share)
+    # What the second product holds along t', where a step would change nothing: ΣP∘L / ‖t'‖².
+    along = (errors * logits).sum(dim=-1, keepdim=True).mul_(inverse).mul_(inverse)
+    # The second product, s Pᵀz / ‖t'‖, less that: the derivative by t'.
+    slope = (errors.mul_(factor) @ z).to(z.dtype).addcmul_(moved, along, value=-1)
+    gradients = {"alpha": (slope * x).sum(dim=(-2, -1), keepdim=True)} if learns_alpha else {}
+    return loss, logits.mT, {"x": slope.mul_(alpha), **gradients}  # t' = t + αx
 
 
 def start(t, scale, alpha, residual, learn_alpha):

@@ -333,7 +333,7 @@ class TaskResClassifierCV(TaskResClassifier):
 
     def _fit_together(self, shared, table, data_of_folds):
         """Fit the candidates of each fold in a few programs, one on each thread of the CPU."""
-        from .._threads import count_threads, map_in_threads
+        from .._training.threads import count_threads, map_in_threads
 
         n_threads, room = count_threads(self.device, self.base_.dtype), Room()
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ._device import resolve_device
+from .._device import resolve_device
 
 #: Multiplications of a matrix product that are worth a thread: some twenty microseconds.
 _WORTH_A_THREAD = 2**21

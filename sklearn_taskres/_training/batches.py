@@ -7,18 +7,17 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
-from ._rows import is_streamed
+from .._rows import is_streamed
 
 
 class TensorBatches(IterableDataset):
-    """One epoch of batches, taken from tensors that sit on the device.
+    """Batches of image rows, classes and shares in the loss; iterating gives one epoch of them.
 
     Rows of a memory map, or of float16, stay where and what they are, and only those of a batch are
-    read and brought to the device. Where nobody else sees the batches, each may take the memory
-    of the one before (`in_place`).
+    read and brought to the device. The length is the number of rows that an epoch sees.
     """
 
-    def __init__(self, X, y, sample_weight, batch_size, rng, *, prepare, dtype, device, in_place):
+    def __init__(self, X, y, sample_weight, batch_size, rng, *, prepare, dtype, device):
         self.prepare, self.dtype, self.device, self.rng = prepare, dtype, device, rng
         self.size, self.n_views = min(batch_size, len(y)), X.shape[1] if X.ndim == 3 else None
         self.rows = X if is_streamed(X) else self._on_device(X)
@@ -28,7 +27,14 @@ class TensorBatches(IterableDataset):
             sample_weight = np.ones(len(y))
         share = sample_weight / np.mean(sample_weight) / self.size
         self.share = new_tensor(share, dtype, device)
-        self.batch = self.share.new_empty(self.size, self.rows.shape[-1]) if in_place else None
+
+    @property
+    def n_batches(self):
+        """Number of batches per epoch; an incomplete last one is dropped."""
+        return len(self.y) // self.size
+
+    def __len__(self):
+        return self.n_batches * self.size
 
     def __iter__(self):
         n_rows = len(self.y)
@@ -65,7 +71,7 @@ class TensorBatches(IterableDataset):
     def _at(self, places):
         """Image rows (b, d) at places that count rows, or views of rows, from the first on."""
         if not self.stays:
-            return torch.index_select(self.rows, 0, places, out=self.batch)
+            return self.rows.index_select(0, places)
         index = places if self.n_views is None else divmod(places, self.n_views)
         return new_tensor(
             self.prepare(self.rows[index].astype(self.dtype)), self.dtype, self.device

@@ -1,0 +1,233 @@
+"""Learn the arrays of a formula by cross-entropy: what a method asks of the engine.
+
+A method hands over a formula (a function of NumPy arrays or tensors), the arrays to learn and the
+arrays that stay; it gets back the learned arrays and a history. The network lives only in here.
+"""
+
+import inspect
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from skorch.callbacks import EarlyStopping, LRScheduler, PrintLog
+
+from .._device import fastest_precision, product_precision, resolve_device
+from .._formulas import learning_rate
+from .._rows import working_dtype
+from .batches import TensorBatches
+from .net import FormulaModule, FormulaNet
+from .threads import threads_for_products
+
+#: Elements of a classifier from which on lower products pay where the device has units for them.
+_WORTH_LOWERING = 2**17
+#: Devices whose fused optimizers were tried; others take torch's default.
+_FUSED_DEVICES = ("cpu", "cuda")
+
+
+class Trained(NamedTuple):
+    """What :func:`train` returns."""
+
+    parameters: dict[str, np.ndarray]
+    history: list[dict[str, Any]]
+
+
+def train(
+    formula,
+    parameters,
+    X,
+    y,
+    *,
+    constants,
+    lr,
+    max_epochs,
+    rng,
+    batch_size=256,
+    sample_weight=None,
+    prepare=None,
+    penalty=None,
+    gradient=None,
+    optimizer="Adam",
+    schedule=learning_rate,
+    schedule_step="epoch",
+    callbacks=None,
+    device=None,
+    precision="auto",
+    verbose=0,
+    **optimizer_params,
+):
+    """Learn the parameters of a formula that maps image rows to logits, by cross-entropy.
+
+    Parameters
+    ----------
+    formula : callable
+        ``formula(z, **parameters, **constants)`` returns the logits (b, n_classes) of the image
+        rows z (b, d). It computes with operators alone, so that NumPy and torch both run it.
+    parameters : dict of str to ndarray
+        Start values of what is learned.
+    X : ndarray of shape (n_samples, d), or (n_samples, n_views, d)
+        Image rows; of views, each epoch draws one a row. Its dtype is the dtype of all computation,
+        or float32 where it is float16. A memory map, or float16, is read batch by batch.
+    y : ndarray of shape (n_samples,)
+        Class of each row, 0 to n_classes - 1.
+    constants : dict of str to ndarray or float
+        What the formula needs and training leaves alone.
+    lr : float
+        Base learning rate of the schedule.
+    max_epochs : int
+        Number of epochs; the parameters after the last one are the result.
+    rng : numpy.random.RandomState
+        An epoch draws ``rng.randint(n_views, size=n_samples)`` where there are views, and then
+        ``rng.permutation(n_samples)`` as the order of its rows where there is more than one batch.
+    batch_size : int, default=256
+        Rows a step. A last batch with fewer is dropped; fewer rows in all are one batch.
+    sample_weight : ndarray of shape (n_samples,), optional
+        Weights of the rows, scaled here to a mean of 1.
+    prepare : callable, optional
+        ``prepare(X)`` makes rows of X, or of a part of it, what the formula wants. It must treat
+        every row by itself.
+    penalty : callable, optional
+        ``penalty(**parameters, **constants)`` is added to the mean cross-entropy.
+    gradient : callable, optional
+        The formula's derivative, written by hand, where that is faster than autograd:
+        ``gradient(z, y, share, **parameters, **constants)`` returns the sum of cross-entropies
+        times the rows' shares in it, a 0-d tensor, and a dict of its derivatives by the parameters.
+        It runs without a graph, and may not go with a `penalty`.
+    optimizer : str, default="Adam"
+        A class of :mod:`torch.optim`; `optimizer_params` are its other arguments.
+    schedule : callable, optional
+        ``schedule(i, n, lr)`` is the learning rate of step i of n, counted from 0.
+    schedule_step : {"epoch", "batch"}, default="epoch"
+        What the schedule counts.
+    callbacks : list of skorch callbacks, optional
+        Cloned, then notified as skorch does, batches included.
+    device, precision, verbose
+        As in every estimator of the package. Without a `gradient`, whose sums are in full precision
+        whatever its products are in, "auto" is float32.
+    **optimizer_params
+        Passed to the optimizer.
+
+    Returns
+    -------
+    Trained
+        `parameters`: the learned arrays. `history`: a dict an epoch with ``epoch``,
+        ``train_loss``, ``lr`` and what the callbacks recorded.
+
+    Raises
+    ------
+    ValueError
+        If a learned array is not finite, or there are both a gradient and a penalty.
+    """
+    if not (penalty is None or gradient is None):
+        raise ValueError("A hand-written gradient may not go with a penalty.")
+    dtype = working_dtype(X)
+    device = resolve_device(device, dtype)
+    prepare = prepare or (lambda rows: rows)
+    module = FormulaModule(formula, penalty, gradient, prepare, parameters, constants, dtype)
+    batches = TensorBatches(
+        X, y, sample_weight, batch_size, rng, prepare=prepare, dtype=dtype, device=device
+    )
+    n_steps = max_epochs * (batches.n_batches if schedule_step == "batch" else 1)
+    scheduler = LRScheduler(
+        "LambdaLR",
+        event_name="lr",
+        step_every=schedule_step,
+        lr_lambda=lambda i: schedule(i, n_steps, lr) / lr,
+    )
+    net = FormulaNet(
+        module,
+        criterion=torch.nn.CrossEntropyLoss,  # tells skorch that the formula gives logits
+        lr=lr,
+        max_epochs=max_epochs,
+        batch_size=batches.size,
+        **_optimizer_arguments(optimizer, device, optimizer_params),
+        **_callback_arguments(scheduler, callbacks, verbose),
+        device=device,
+        train_split=None,
+        classes=np.arange(y.max() + 1),
+        verbose=verbose,
+    ).initialize()
+    n_elements, n_multiplications = 0, sys.maxsize
+    if gradient is not None:  # then it is known what is multiplied
+        n_elements = (y.max() + 1) * X.shape[-1]
+        n_multiplications = batches.size * sum(array.size for array in parameters.values())
+    if precision == "auto":
+        precision = fastest_precision(device) if n_elements >= _WORTH_LOWERING else "float32"
+    with product_precision(device, precision), threads_for_products(n_multiplications, device):
+        _run(net, batches)
+    return Trained(module.learned(), _plain_history(net.history))
+
+
+def _run(net, batches):
+    """Fit as skorch does, except that Ctrl-C is not taken for the end of training."""
+    net.notify("on_train_begin", X=batches, y=None)
+    try:
+        net.fit_loop(batches)
+    except KeyboardInterrupt:  # how EarlyStopping ends training, too
+        if not any(_has_stopped(callback) for _, callback in net.callbacks_):
+            raise
+    net.notify("on_train_end", X=batches, y=None)
+
+
+def _has_stopped(callback):
+    return isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
+
+
+def _optimizer_arguments(name, device, params):
+    """Arguments of skorch for an optimizer, fused where torch has it for the device."""
+    optimizer = getattr(torch.optim, name)
+    can_fuse = "fused" in inspect.signature(optimizer).parameters
+    if can_fuse and device.type in _FUSED_DEVICES:
+        params = {"fused": True, **params}
+    return {"optimizer": optimizer, **{f"optimizer__{key}": v for key, v in params.items()}}
+
+
+def _callback_arguments(scheduler, callbacks, verbose):
+    """Arguments of skorch for the callbacks: its own, clones of the user's, and the schedule.
+
+    A learning rate scheduler of the user takes the place of the recipe's.
+    """
+    callbacks = clone(list(callbacks or []), safe=False)
+    instances = [item[1] if isinstance(item, tuple) else item for item in callbacks]
+    _refuse_missing_monitors(instances)
+    if not any(isinstance(callback, LRScheduler) for callback in instances):
+        callbacks = [("lr_schedule", scheduler), *callbacks]
+    return {
+        "callbacks": callbacks,
+        "callbacks__print_log": PrintLog(floatfmt=".4g") if verbose else None,
+        "callbacks__valid_acc": None,  # there is no validation set
+        "callbacks__valid_loss": None,
+    }
+
+
+def _refuse_missing_monitors(callbacks):
+    """Refuse a callback that monitors the loss on a validation set, which no fit here has."""
+    recorded = {getattr(callback, "name", None) for callback in callbacks}
+    for callback in callbacks:
+        monitor = str(getattr(callback, "monitor", None))
+        name = monitor.removesuffix("_best")
+        if name.startswith("valid_") and name not in recorded:
+            raise ValueError(
+                f"{type(callback).__name__} monitors {monitor!r}, and training has no validation "
+                f"set. Monitor {monitor.replace(name, 'train_loss')!r}, or add an EpochScoring "
+                f"with name={name!r} that scores rows of your own."
+            )
+
+
+def _plain_history(history):
+    """Reduce skorch's history to plain numbers, without batches and without wall-clock times."""
+    hidden = {"batches", "dur", "train_batch_count", "train_loss_best"}
+    return [
+        {k: _plain(v) for k, v in (_batch_lr(epoch) | epoch).items() if k not in hidden}
+        for epoch in history
+    ]
+
+
+def _batch_lr(epoch):
+    """Return the learning rate of the last batch, where the schedule counts batches."""
+    return {k: v for batch in epoch["batches"][-1:] for k, v in batch.items() if k == "lr"}
+
+
+def _plain(value):
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,98 @@
+"""skorch's net around a formula, with three of its seams filled: iterator, step and loss."""
+
+import functools
+
+import numpy as np
+import torch
+from skorch import NeuralNetClassifier
+
+from .batches import TensorBatches, new_tensor
+
+
+class FormulaModule(torch.nn.Module):
+    """A formula with its arrays: parameters to learn, buffers and plain numbers to keep.
+
+    Called by skorch on rows that a user's callback gives it, it prepares them; rows of a batch come
+    with their share in the loss, and are prepared already.
+    """
+
+    def __init__(self, formula, penalty, gradient, prepare, parameters, constants, dtype):
+        super().__init__()
+        self.formula, self.penalty, self.gradient = formula, penalty, gradient
+        self.prepare = prepare
+        self.numbers = {n: v for n, v in constants.items() if not isinstance(v, np.ndarray)}
+        for name, value in parameters.items():
+            self.register_parameter(name, torch.nn.Parameter(new_tensor(value, dtype)))
+        for name in constants.keys() - self.numbers.keys():
+            self.register_buffer(name, new_tensor(constants[name], dtype))
+
+    @functools.cached_property  # first asked for in a step, when all is on the device
+    def arrays(self):
+        """All that the formula takes besides rows."""
+        return {**dict(self.named_parameters()), **dict(self.named_buffers()), **self.numbers}
+
+    def forward(self, z, share=None):
+        """Return the logits of rows."""
+        return self.formula(self.prepare(z) if share is None else z, **self.arrays)
+
+    def learned(self):
+        """Return the learned arrays as NumPy has them; raise ValueError if one is not finite."""
+        arrays = {n: p.detach().cpu().numpy().copy() for n, p in self.named_parameters()}
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise ValueError(
+                    f"Training diverged: '{name}' holds values that are not finite. Use a smaller "
+                    f"lr, or look for extreme values in X."
+                )
+        return arrays
+
+
+class FormulaNet(NeuralNetClassifier):
+    """skorch's net, given batches that are tensors already and, at times, a written gradient."""
+
+    def get_iterator(self, dataset, training=False):
+        """Return our batches as they are; rows from a user's callback go skorch's way."""
+        if isinstance(dataset, TensorBatches):
+            return dataset
+        return super().get_iterator(dataset, training=training)
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Run an epoch as skorch does, except that its losses leave the device together."""
+        if iterator is None:
+            return
+        losses, sizes = [], []
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            losses.append(step["loss"].detach())
+            sizes.append(len(batch[1]))
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        figures = zip(self.history[-1, "batches"], _to_numbers(losses), sizes, strict=True)
+        for record, loss, size in figures:
+            record |= {f"{prefix}_loss": loss, f"{prefix}_batch_size": size}
+        self.history.record(f"{prefix}_batch_count", len(losses))
+
+    def train_step_single(self, batch, **fit_params):
+        """Compute loss and gradients, by the written gradient or by skorch's autograd."""
+        module = self.module_
+        if module.gradient is None:
+            return super().train_step_single(batch, **fit_params)
+        X, y = batch
+        with torch.no_grad():
+            loss, logits, gradients = module.gradient(X["z"], y, X["share"], **module.arrays)
+        for name, gradient in gradients.items():
+            if module.arrays[name].requires_grad:  # Freezer switches it off
+                module.arrays[name].grad = gradient
+        return {"loss": loss, "y_pred": logits}
+
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        """Return the rows' shares of the cross-entropy, plus the penalty if there is one."""
+        losses = torch.nn.functional.cross_entropy(y_pred, y_true, reduction="none")
+        loss = (X["share"] * losses).sum()
+        if self.module_.penalty is None:
+            return loss
+        return loss + self.module_.penalty(**self.module_.arrays)
+
+
+def _to_numbers(losses):
+    return torch.stack(losses).cpu().tolist()
