@@ -61,7 +61,10 @@ FAMILY = {
     "taskres_cv": {"fold", "search_table", "taskres"},
 }
 #: The only files that may import a library.
-DOORS = {"open_clip": {"_clip/pretrained.py"}, "skorch": {"_training/engine.py", "_training/net.py", "benchmark/rivals.py"}}
+DOORS = {
+    "open_clip": {"_clip/pretrained.py"},
+    "skorch": {"_training/engine.py", "_training/net.py", "benchmark/rivals.py"},
+}
 
 
 def imports(path, nested=True):
