@@ -1,11 +1,11 @@
 """Accuracy of methods by shots and seeds, from images or embeddings: JSON lines, and a report."""
 
-import argparse
 import itertools
 import sys
 from pathlib import Path
 
 from . import report
+from .arguments import not_negative, positive, positive_number, seed
 from .cells import Runner, make_cell
 from .features import read_features
 from .images import EmbeddedDataSet, fingerprint, parse_backbone
@@ -27,7 +27,7 @@ def add_arguments(parser):
     _add_images(parser)
     parser.add_argument(
         "--base-norm",
-        type=float,
+        type=positive_number,
         default=10.0,
         help="given to class embeddings of unit norm in --features",
     )
@@ -49,12 +49,12 @@ def _add_choices(parser):
         help=f"of {', '.join(METHODS)}; by default all that the data allow",
     )
     parser.add_argument(
-        "--shots", nargs="+", type=_positive, default=[1, 2, 4, 8, 16], help="images a class"
+        "--shots", nargs="+", type=positive, default=[1, 2, 4, 8, 16], help="images per class"
     )
     parser.add_argument(
         "--seeds",
         nargs="+",
-        type=int,
+        type=seed,
         help="of the draws; 1 2 3 by default, and 0 to 4 with --features",
     )
 
@@ -78,24 +78,10 @@ def _add_images(parser):
     )
     parser.add_argument(
         "--views",
-        type=_not_negative,
+        type=not_negative,
         metavar="V",
         help="random crops of a training image, one drawn an epoch; 10 by default",
     )
-
-
-def _positive(text):
-    return _at_least(1, text)
-
-
-def _not_negative(text):
-    return _at_least(0, text)
-
-
-def _at_least(least, text):
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is no integer of at least {least}")
-    return int(text)
 
 
 def run(options):
@@ -144,6 +130,7 @@ def _run_features(options, results):
     for path in options.features:
         data = read_features(path, options.base_norm)
         runner.run(_cells(data, methods, options, range(5)))
+    runner.finish()
     return runner.problems
 
 
@@ -175,6 +162,7 @@ def _run_data(options, results):
         found += data_set is not None
         for backbone in backbones if data_set else []:
             _run_data_set(data_set, backbone, options, runner)
+    runner.finish()
     if not found:
         runner.note(f"{options.data} holds none of the data sets that were asked for.")
     return runner.problems
