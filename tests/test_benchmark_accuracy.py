@@ -121,7 +121,7 @@ def test_the_report_has_means_and_deviations(file, tmp_path):
     assert row.split(" | ")[2] == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f} |"
     assert "| method | 1 | 2 |" in text
     assert "| taskres | 32 | 32 |" in text
-    assert "2 a cell" in text
+    assert "seeds per entry: 2." in text
     assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -21,7 +21,7 @@ def add_arguments(parser):
         "--data", type=Path, metavar="ROOT", help="folder of the data sets' folders, as CoOp has it"
     )
     source.add_argument(
-        "--features", nargs="+", type=Path, metavar="FILE.npz", help="embeddings, a data set each"
+        "--features", nargs="+", type=Path, metavar="FILE.npz", help="embeddings, one data set each"
     )
     _add_choices(parser)
     _add_images(parser)
@@ -60,7 +60,7 @@ def _add_choices(parser):
 
 
 def _add_images(parser):
-    """Add what counts where images are embedded."""
+    """Add what counts if images are embedded."""
     parser.add_argument(
         "--data-sets",
         nargs="+",
@@ -80,14 +80,14 @@ def _add_images(parser):
         "--views",
         type=not_negative,
         metavar="V",
-        help="random crops of a training image, one drawn an epoch; 10 by default",
+        help="random crops of a training image, one drawn per epoch; 10 by default",
     )
 
 
 def run(options):
-    """Run the cells that are not there yet, and write the report where it is asked for.
+    """Run the cells that are not there yet, and write the report if it is asked for.
 
-    Ends the program with status 1 where something could not be run; all the rest was.
+    Ends the program with status 1 if something could not be run; all the rest was.
     """
     if not (options.features or options.data or options.report):
         sys.exit(
@@ -135,7 +135,7 @@ def _run_features(options, results):
 
 
 def _methods_without_text(wanted):
-    """Methods that embeddings are enough for; an error where others were asked for."""
+    """Methods that embeddings are enough for; an error if others were asked for."""
     needy = [name for name in wanted or METHODS if METHODS[name].needs_text]
     if not needy:
         return wanted or list(METHODS)
@@ -151,7 +151,7 @@ def _methods_without_text(wanted):
 
 def _run_data(options, results):
     if not options.data.is_dir():
-        sys.exit(f"{options.data} is no folder. Pass the one that holds the data sets' folders.")
+        sys.exit(f"{options.data} is not a folder. Pass the one that holds the data sets' folders.")
     backbones = options.backbones or [parse_backbone("RN50:openai")]
     for backbone in backbones:
         _check_backbone(backbone)
@@ -182,7 +182,7 @@ def _run_data_set(data_set, backbone, options, runner):
 
 
 def _read(name, root, runner):
-    """Read a data set, with the variants of ImageNet; None where it is missing or broken."""
+    """Read a data set, with the variants of ImageNet; None if it is missing or broken."""
     data_set = _read_or_note(lambda: read_data_set(name, root), name, runner)
     for variant in VARIANTS if data_set and name == "imagenet" else ():
         rows = _read_or_note(lambda v=variant: read_variant(v, root, data_set), variant, runner)
@@ -192,7 +192,7 @@ def _read(name, root, runner):
 
 
 def _read_or_note(read, name, runner):
-    """Call `read`; where its data are missing say so, where they are broken note it."""
+    """Call `read`; if its data are missing say so, if they are broken note it."""
     try:
         return read()
     except MissingDataSetError as error:
