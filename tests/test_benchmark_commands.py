@@ -1,6 +1,7 @@
 """The benchmark's command line: what can't be run costs a sentence and a status, no traceback."""
 
 import errno
+import io
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import threading
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from sklearn_taskres.benchmark import cells, fresh, memory, results
 from sklearn_taskres.benchmark.__main__ import main
@@ -298,11 +300,9 @@ def test_planted_links_are_not_followed(tmp_path):
 # processes of its own ---------------------------------------------------------------------------
 
 
-def lock_of_a_progress_bar(name):
-    """Make what tqdm makes, a named semaphore that lives as long as the process."""
-    import multiprocessing
-
-    globals()["_kept"] = multiprocessing.get_context("spawn").RLock()
+def show_progress(name):
+    """Draw a bar: tqdm keeps a named semaphore as long as the process lives."""
+    list(tqdm(range(3), file=io.StringIO()))
     return name
 
 
@@ -310,7 +310,7 @@ def test_a_fresh_process_leaves_no_semaphore():
     """It ends by itself, not by a signal, so that nothing is left for the resource tracker."""
     script = (
         "import test_benchmark_commands as tests; from sklearn_taskres.benchmark import fresh\n"
-        "if __name__ == '__main__': print(fresh.call(tests.lock_of_a_progress_bar, 'done'))\n"
+        "if __name__ == '__main__': print(fresh.call(tests.show_progress, 'done'))\n"
     )
     path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
     found = subprocess.run(  # noqa: S603
