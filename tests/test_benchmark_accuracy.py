@@ -94,13 +94,15 @@ def test_a_cut_last_line_is_redone(file, tmp_path, n_bytes):
     assert all(again[-1][name] == whole[-1][name] for name in whole[-1].keys() - timed)
 
 
-@pytest.mark.parametrize("change", ["version", "parameters", "file", "base norm"])
+@pytest.mark.parametrize("change", ["version", "code", "parameters", "file", "base norm"])
 def test_another_identity_is_another_cell(file, tmp_path, monkeypatch, change):
-    """Cells are redone where the version, a method's parameters or the data differ."""
+    """Cells are redone if the version, the code, a method's parameters or the data differ."""
     folder, options = tmp_path / "out", ["--methods", "zero-shot"]
     assert len(run(file, folder, *options)) == 4
     if change == "version":
         monkeypatch.setattr("sklearn_taskres.benchmark.cells.__version__", "0.0.1")
+    elif change == "code":
+        monkeypatch.setattr("sklearn_taskres.benchmark.cells.code_digest", lambda: "other")
     elif change == "parameters":
         monkeypatch.setitem(METHODS, "zero-shot", METHODS["taskres"])
     elif change == "file":

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from .._version import __version__
 from .images import EmbeddingError
-from .machine import describe_machine
+from .machine import code_digest, describe_machine
 from .methods import METHODS, chosen_values, own_parameters
 from .results import line_key
 
@@ -64,6 +64,7 @@ def make_cell(data, method, shots, seed):
         "seed": seed,
         "views": data.views,
         "version": __version__,
+        "code": code_digest(),
     }
     return Cell(data, identity)
 

@@ -10,7 +10,7 @@ from .report_entries import TARGETS, Entry, Key, Table, average, names
 #: What the block of an average names in place of a data set.
 AVERAGE = "average"
 #: What all seeds of an entry should share.
-SETTINGS = ("digest", "base_norm", "views", "parameters", "version")
+SETTINGS = ("digest", "base_norm", "views", "parameters", "version", "code")
 #: Shots of the tables that have one column of shots only, as in the paper.
 SHOTS = 16
 #: Methods of the table of domain generalisation.

@@ -27,6 +27,7 @@ IDENTITY = (
     "seed",
     "views",
     "version",
+    "code",
 )
 
 
