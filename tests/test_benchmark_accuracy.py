@@ -94,13 +94,15 @@ def test_a_cut_last_line_is_redone(file, tmp_path, n_bytes):
     assert all(again[-1][name] == whole[-1][name] for name in whole[-1].keys() - timed)
 
 
-@pytest.mark.parametrize("change", ["version", "parameters", "file", "base norm"])
+@pytest.mark.parametrize("change", ["version", "code", "parameters", "file", "base norm"])
 def test_another_identity_is_another_cell(file, tmp_path, monkeypatch, change):
-    """Cells are redone where the version, a method's parameters or the data differ."""
+    """Cells are redone if the version, the code, a method's parameters or the data differ."""
     folder, options = tmp_path / "out", ["--methods", "zero-shot"]
     assert len(run(file, folder, *options)) == 4
     if change == "version":
         monkeypatch.setattr("sklearn_taskres.benchmark.cells.__version__", "0.0.1")
+    elif change == "code":
+        monkeypatch.setattr("sklearn_taskres.benchmark.cells.code_digest", lambda: "other")
     elif change == "parameters":
         monkeypatch.setitem(METHODS, "zero-shot", METHODS["taskres"])
     elif change == "file":
@@ -121,7 +123,7 @@ def test_the_report_has_means_and_deviations(file, tmp_path):
     assert row.split(" | ")[2] == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f} |"
     assert "| method | 1 | 2 |" in text
     assert "| taskres | 32 | 32 |" in text
-    assert "2 a cell" in text
+    assert "seeds per entry: 2." in text
     assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -137,8 +139,8 @@ def test_the_report_takes_the_last_line_of_a_cell_and_averages_data_sets(tmp_pat
     lines = [cell("a", "gda", 1, 0.1), cell("a", "gda", 1, 0.5), cell("b", "gda", 1, 0.7)]
     report.write([*lines, cell("a", "retired", 2, 0.9)], tmp_path)
     text = (tmp_path / "report.md").read_text()
-    assert "| gda | 50.0 ± 0.0 |  |" in text
-    assert "| retired |  | 90.0 ± 0.0 |" in text
+    assert "| gda | 50.0 |  |" in text
+    assert "| retired |  | 90.0 |" in text
     average = text.partition("Average of the 2 data sets")[2]
     assert "| gda | 60.0 |" in average
     assert "retired" not in average

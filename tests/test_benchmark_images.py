@@ -280,32 +280,37 @@ def test_killed_and_then_shared_by_processes(root, tmp_path):
 
 
 @posix_only
-def test_a_cell_that_another_process_holds_is_waited_for(root, tmp_path):
-    """It is not run meanwhile, and found when the holder ends; a killed holder holds nothing."""
-    path, barrier = tmp_path / "results.jsonl", multiprocessing.get_context("fork").Barrier(2)
-    results = Results(path)
+@pytest.mark.parametrize("finishes", [False, True])
+def test_a_cell_that_another_process_holds_is_not_run(tmp_path, finishes):
+    """It is found when the holder ends; a killed holder holds nothing."""
+    context = multiprocessing.get_context("fork")
+    held, may_end = context.Event(), context.Event()
+    results = Results(tmp_path / "results.jsonl")
+    line = {"data": "a", "method": "m", "shots": 1, "seed": 0, "accuracy": 0.5,
+            "fit_seconds": 0.1, "n_parameters": 0, "machine": {"date": "today"}}  # fmt: skip
 
-    def hold(finishes):
-        with results.claimed(["key"], wait=True) as is_ours:
+    def hold():
+        with results.claimed(["key"]) as is_ours:
             assert is_ours
-            barrier.wait()
-            time.sleep(0.3)
+            held.set()
+            may_end.wait(60)
             if not finishes:
                 os.kill(os.getpid(), signal.SIGKILL)
-            results.append([{"data": "a"}])
+            results.append([line])
 
-    for finishes in (False, True):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            holder = multiprocessing.get_context("fork").Process(target=hold, args=(finishes,))
-            holder.start()
-        barrier.wait()
-        with results.claimed(["key"], wait=False) as is_ours:
-            assert not is_ours
-        with results.claimed(["key"], wait=True) as is_ours:
-            assert is_ours
-        holder.join()
-        assert results.has([line_key({"data": "a"})]) == finishes
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        holder = context.Process(target=hold)
+        holder.start()
+    assert held.wait(60)
+    with results.claimed(["key"]) as is_ours:
+        assert not is_ours
+    assert results.holder(["key"]).startswith(f"process {holder.pid} on ")
+    may_end.set()
+    holder.join(60)
+    with results.claimed(["key"]) as is_ours:
+        assert is_ours
+    assert results.has([line_key(line)]) == finishes
 
 
 def test_a_cell_is_complete_only_with_all_its_tests(root, tmp_path):
@@ -434,7 +439,7 @@ def test_a_method_that_fails_does_not_stop_the_others(textures, tmp_path, monkey
     """Its error is given at the end, and a rerun tries it again."""
     monkeypatch.setattr(TaskResClassifier, "_fit", _refuse)
     for _ in range(2):
-        with pytest.raises(SystemExit, match="taskres on dtd, 1 images a class: not today"):
+        with pytest.raises(SystemExit, match="taskres on dtd, 1 image per class: not today"):
             run(textures, tmp_path / "out")
     assert [line["method"] for line in read(tmp_path / "out")] == ["zero-shot"]
     monkeypatch.undo()

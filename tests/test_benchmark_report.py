@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.image import imread
@@ -214,7 +214,7 @@ def test_published_averages_stand_beside_ours_on_the_same_setting(everything):
     ("data_sets", "backbone", "reason"),
     [
         (ELEVEN[:-1], "RN50", "these lack ucf101"),
-        ((*ELEVEN, "own"), "RN50", "over others beside them"),
+        ((*ELEVEN, "own"), "RN50", "over others as well"),
         (ELEVEN, "ViT-B-16", "made with RN50, these with ViT-B-16"),
         (ELEVEN, "RN50:cc12m", "made with RN50, these with RN50:cc12m"),
         (ELEVEN, None, "a file that does not name its backbone"),
@@ -354,7 +354,7 @@ def test_backbones_are_compared_on_what_all_of_them_have():
     lines += made_up(("dtd",), ("taskres",), backbone=None, random_state=2)
     table = tables_of(lines)["Backbones (paper: Table 6, believed)"]
     assert table.columns == ["RN50", "ViT-B-16"]
-    assert table.notes == ["16 images a class, averaged over dtd."]
+    assert table.notes == ["16 images per class, averaged over dtd."]
     assert list(table.entries) == [
         ("zero-shot", "RN50"),
         ("taskres", "RN50"),
@@ -428,7 +428,26 @@ def test_markdown_shows_deviation_published_and_bold():
     section = report._section(tables_of(lines)["Average of the 11 data sets"], {})
     assert "| zero-shot | 52.0 ± 1.0 (58.89) |" in section
     assert "| gda | **72.0 ± 1.0** (76.05) |" in section
-    assert "66 fits went in; seeds: 3 a cell." in section
+    assert "66 fits went in; seeds per entry: 3." in section
+
+
+def test_a_fit_counts_once_however_often_it_was_tested():
+    """One fit of ImageNet is five lines of domain generalisation."""
+    lines = [line("imagenet", "taskres", accuracy=0.6), *variants("taskres")]
+    table = tables_of(lines)["Domain generalisation (paper: Table 1, believed)"]
+    assert "\n1 fits went in; seeds per entry: 1." in report._section(table, {})
+
+
+def test_one_seed_has_no_deviation():
+    """A single fit says nothing about how much fits differ."""
+    section = report._section(tables_of([line()])["dtd"], grouped([line()]))
+    assert "| taskres | 50.0 |" in section
+
+
+def test_published_choices_are_said_as_they_are():
+    """Tip-Adapter-F's figures chose an epoch on the test set; our model is the last epoch's."""
+    assert "Tip-Adapter-F's chose its epoch on the test set" in published.AVERAGES_SOURCE
+    assert "ours is the model of the last epoch" in published.AVERAGES_SOURCE
 
 
 def test_a_bar_in_a_name_does_not_part_a_cell():
@@ -518,9 +537,9 @@ def test_variants_are_drawn_where_there_is_nothing_else(figures):
 @pytest.mark.parametrize(
     ("data_sets", "shots", "where"),
     [
-        (("dtd", "imagenet"), (1, 16), "imagenet, 16 images a class"),
-        (("dtd", "imagenet"), (1, 4), "average of 2 data sets, 4 images a class"),
-        (("dtd",), (1,), "dtd, 1 image a class"),
+        (("dtd", "imagenet"), (1, 16), "imagenet, 16 images per class"),
+        (("dtd", "imagenet"), (1, 4), "average of 2 data sets, 4 images per class"),
+        (("dtd",), (1,), "dtd, 1 image per class"),
     ],
 )
 def test_parameters_are_compared_on_imagenet_or_on_all(figures, data_sets, shots, where):
@@ -540,10 +559,29 @@ def test_parameters_are_compared_on_imagenet_or_on_all(figures, data_sets, shots
         if method == "zero-shot":
             assert count == "0"
             assert ax.get_xticklabels()[0].get_text() == "0"
-            assert x == ax.get_xticks()[0]
+            assert x == pytest.approx(ax.get_xticks()[0])
         else:
             assert int(count.replace(",", "")) == 1000 * len(method)
             assert abs(np.log10(x / (1000 * len(method)))) < 0.1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 100_000), min_size=1, max_size=12))
+@example([24_111, 24_064, 24_064])
+@example([24_064, 24_111, 24_100, 25_000, 0, 0])
+def test_points_stand_in_the_order_of_their_numbers(counts):
+    """A greater number is farther right; close ones keep a distance, lone ones their place."""
+    zero, _ = report_figures._ticks(counts)
+    places = {f"m{i}": max(count, zero) for i, count in enumerate(counts)}
+    found = report_figures._side_by_side(places)
+    assert found.keys() == places.keys()
+    ordered = sorted(places, key=lambda method: (places[method], found[method]))
+    for one, other in itertools.pairwise(ordered):
+        assert found[other] / found[one] > 1.149
+        if places[other] / places[one] > 1.15 ** len(counts):
+            assert found[one] < places[other]
+    if len(counts) == 1:
+        assert found["m0"] == pytest.approx(places["m0"])
 
 
 def test_methods_look_different():

@@ -1,23 +1,48 @@
-"""``python -m sklearn_taskres.benchmark``: one subcommand a measurement."""
+"""``python -m sklearn_taskres.benchmark``: one subcommand per measurement."""
 
 import argparse
+import importlib
+import sys
 
-from . import accuracy, encode, speed
-
-_COMMANDS = {"accuracy": accuracy, "encode": encode, "speed": speed}
+_COMMANDS = ("accuracy", "encode", "speed")
+_STOPPED = "Stopped. Finished cells of `accuracy` are kept: the same command goes on from there."
 
 
 def main(argv=None):
-    """Run the subcommand that the arguments name."""
+    """Run the subcommand that the arguments name.
+
+    Each failure that a user can cause ends the program with one sentence: status 2 for arguments
+    that can't be run, 130 for Ctrl-C, and 1 for the rest.
+    """
+    try:
+        options = _parser().parse_args(argv)
+        options.run(options)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\n{_STOPPED}\n")
+        sys.exit(130)
+    except OSError as error:
+        sys.exit(_sentence(error))
+
+
+def _parser():
     parser = argparse.ArgumentParser(prog="python -m sklearn_taskres.benchmark")
     commands = parser.add_subparsers(required=True, metavar="{" + ",".join(_COMMANDS) + "}")
-    for name, module in _COMMANDS.items():
+    for name in _COMMANDS:
+        module = importlib.import_module(f".{name}", __package__)
         summary = (module.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
-    options = parser.parse_args(argv)
-    options.run(options)
+    return parser
+
+
+def _sentence(error):
+    """Say what a file system or network refused; finished work is on the disk by then."""
+    place = "" if error.filename is None else f" with {error.filename}"
+    return (
+        f"The benchmark can't go on{place}: {error.strerror or error}. Mend that or name another "
+        f"path, and run the command again."
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Accuracy of methods by shots and seeds, from images or embeddings: JSON lines, and a report."""
 
-import argparse
 import itertools
 import sys
 from pathlib import Path
 
 from . import report
+from .arguments import not_negative, positive, positive_number, seed
 from .cells import Runner, make_cell
 from .features import read_features
 from .images import EmbeddedDataSet, fingerprint, parse_backbone
@@ -21,13 +21,13 @@ def add_arguments(parser):
         "--data", type=Path, metavar="ROOT", help="folder of the data sets' folders, as CoOp has it"
     )
     source.add_argument(
-        "--features", nargs="+", type=Path, metavar="FILE.npz", help="embeddings, a data set each"
+        "--features", nargs="+", type=Path, metavar="FILE.npz", help="embeddings, one data set each"
     )
     _add_choices(parser)
     _add_images(parser)
     parser.add_argument(
         "--base-norm",
-        type=float,
+        type=positive_number,
         default=10.0,
         help="given to class embeddings of unit norm in --features",
     )
@@ -49,18 +49,18 @@ def _add_choices(parser):
         help=f"of {', '.join(METHODS)}; by default all that the data allow",
     )
     parser.add_argument(
-        "--shots", nargs="+", type=_positive, default=[1, 2, 4, 8, 16], help="images a class"
+        "--shots", nargs="+", type=positive, default=[1, 2, 4, 8, 16], help="images per class"
     )
     parser.add_argument(
         "--seeds",
         nargs="+",
-        type=int,
+        type=seed,
         help="of the draws; 1 2 3 by default, and 0 to 4 with --features",
     )
 
 
 def _add_images(parser):
-    """Add what counts where images are embedded."""
+    """Add what counts if images are embedded."""
     parser.add_argument(
         "--data-sets",
         nargs="+",
@@ -78,30 +78,16 @@ def _add_images(parser):
     )
     parser.add_argument(
         "--views",
-        type=_not_negative,
+        type=not_negative,
         metavar="V",
-        help="random crops of a training image, one drawn an epoch; 10 by default",
+        help="random crops of a training image, one drawn per epoch; 10 by default",
     )
 
 
-def _positive(text):
-    return _at_least(1, text)
-
-
-def _not_negative(text):
-    return _at_least(0, text)
-
-
-def _at_least(least, text):
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is no integer of at least {least}")
-    return int(text)
-
-
 def run(options):
-    """Run the cells that are not there yet, and write the report where it is asked for.
+    """Run the cells that are not there yet, and write the report if it is asked for.
 
-    Ends the program with status 1 where something could not be run; all the rest was.
+    Ends the program with status 1 if something could not be run; all the rest was.
     """
     if not (options.features or options.data or options.report):
         sys.exit(
@@ -144,11 +130,12 @@ def _run_features(options, results):
     for path in options.features:
         data = read_features(path, options.base_norm)
         runner.run(_cells(data, methods, options, range(5)))
+    runner.finish()
     return runner.problems
 
 
 def _methods_without_text(wanted):
-    """Methods that embeddings are enough for; an error where others were asked for."""
+    """Methods that embeddings are enough for; an error if others were asked for."""
     needy = [name for name in wanted or METHODS if METHODS[name].needs_text]
     if not needy:
         return wanted or list(METHODS)
@@ -164,7 +151,7 @@ def _methods_without_text(wanted):
 
 def _run_data(options, results):
     if not options.data.is_dir():
-        sys.exit(f"{options.data} is no folder. Pass the one that holds the data sets' folders.")
+        sys.exit(f"{options.data} is not a folder. Pass the one that holds the data sets' folders.")
     backbones = options.backbones or [parse_backbone("RN50:openai")]
     for backbone in backbones:
         _check_backbone(backbone)
@@ -175,6 +162,7 @@ def _run_data(options, results):
         found += data_set is not None
         for backbone in backbones if data_set else []:
             _run_data_set(data_set, backbone, options, runner)
+    runner.finish()
     if not found:
         runner.note(f"{options.data} holds none of the data sets that were asked for.")
     return runner.problems
@@ -194,7 +182,7 @@ def _run_data_set(data_set, backbone, options, runner):
 
 
 def _read(name, root, runner):
-    """Read a data set, with the variants of ImageNet; None where it is missing or broken."""
+    """Read a data set, with the variants of ImageNet; None if it is missing or broken."""
     data_set = _read_or_note(lambda: read_data_set(name, root), name, runner)
     for variant in VARIANTS if data_set and name == "imagenet" else ():
         rows = _read_or_note(lambda v=variant: read_variant(v, root, data_set), variant, runner)
@@ -204,7 +192,7 @@ def _read(name, root, runner):
 
 
 def _read_or_note(read, name, runner):
-    """Call `read`; where its data are missing say so, where they are broken note it."""
+    """Call `read`; if its data are missing say so, if they are broken note it."""
     try:
         return read()
     except MissingDataSetError as error:

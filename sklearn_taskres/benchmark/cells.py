@@ -9,9 +9,14 @@ from tqdm import tqdm
 
 from .._version import __version__
 from .images import EmbeddingError
-from .machine import describe_machine
+from .machine import code_digest, describe_machine
 from .methods import METHODS, chosen_values, own_parameters
 from .results import line_key
+
+#: Seconds without news of the cells that other processes hold, after which they are left to them.
+PATIENCE = 60
+#: Seconds between two looks at them.
+_PAUSE = 0.2
 
 
 class Cell(NamedTuple):
@@ -59,6 +64,7 @@ def make_cell(data, method, shots, seed):
         "seed": seed,
         "views": data.views,
         "version": __version__,
+        "code": code_digest(),
     }
     return Cell(data, identity)
 
@@ -89,10 +95,11 @@ class Runner:
         self._results = results
         self._machine = describe_machine(resolve_device(None))
         self._warm: set[str] = set()
-        self._drawn: dict[tuple[int, int], tuple] = {}
+        self._drawn: dict[tuple, tuple] = {}
+        self._held: list[Cell] = []
 
     def run(self, cells):
-        """Run cells that have no lines yet: first those that nobody else is at.
+        """Run cells that have no lines yet and that no other process is running.
 
         Parameters
         ----------
@@ -102,32 +109,64 @@ class Runner:
         cells = [cell for cell in cells if not self._results.has(cell.keys())]
         if not cells:
             return
-        self._drawn = {}
         title = " ".join(filter(None, [cells[0].data.name, cells[0].data.backbone]))
         try:
             with tqdm(total=len(cells), desc=title, unit="cell") as progress:
-                held = [cell for cell in cells if not self._run_cell(cell, progress, wait=False)]
-                for cell in held:
-                    self._run_cell(cell, progress, wait=True)
+                for cell in cells:
+                    if self._run_cell(cell):
+                        progress.update()
+                    else:
+                        self._held.append(cell)
         except EmbeddingError as error:
             self.note(f"{title}: {error}")
+
+    def finish(self):
+        """Wait for the cells that other processes hold, and run those that they let go.
+
+        After PATIENCE seconds in which none is finished the rest is left to its holders, which may
+        be stopped or at work on a long fit, and noted.
+        """
+        if self._held:
+            _say(f"{self._who_holds()}. Waiting as long as one is finished every {PATIENCE} s.")
+        last = time.monotonic()
+        while self._held and time.monotonic() < last + PATIENCE:
+            rest = [cell for cell in self._held if not self._run_held(cell)]
+            if len(rest) < len(self._held):
+                last = time.monotonic()
+            self._held = rest
+            if rest:
+                time.sleep(_PAUSE)
+        if self._held:
+            self.note(
+                f"{self._who_holds()}. If it is at work, they will be there when it ends; if it is "
+                f"stopped, end it and run this command again."
+            )
+
+    def _who_holds(self):
+        holders = dict.fromkeys(self._results.holder(cell.keys()) for cell in self._held)
+        count = f"{len(self._held)} cell" + "s" * (len(self._held) > 1)
+        return f"{count} left, held by {', '.join(holders)}"
+
+    def _run_held(self, cell):
+        try:
+            return self._run_cell(cell)
+        except EmbeddingError as error:
+            self.note(f"{cell.data.name}: {error}")
+            return True
 
     def note(self, problem):
         """Say a problem once, and keep it."""
         if problem not in self.problems:
             self.problems.append(problem)
-            tqdm.write(problem, file=sys.stderr)
+            _say(problem)
 
-    def _run_cell(self, cell, progress, *, wait):
-        """Run a cell, unless another process has or holds it; return whether it needs no more."""
+    def _run_cell(self, cell):
+        """Run a cell unless another process has or holds it; return whether it needs no more."""
         keys = cell.keys()
-        with self._results.claimed(keys, wait=wait) as is_ours:
+        with self._results.claimed(keys) as is_ours:
             if is_ours:
                 self._measure_and_append(cell)
-            elif not self._results.has(keys):
-                return False
-        progress.update()
-        return True
+        return is_ours or self._results.has(keys)
 
     def _measure_and_append(self, cell):
         method, shots = cell.identity["method"], cell.identity["shots"]
@@ -137,15 +176,15 @@ class Runner:
             self._warm_up(cell, X, y)
             outcomes = _outcomes(cell.estimator(), X, y, tests, cell.data.name)
         except ValueError as error:
-            self.note(f"{method} on {cell.data.name}, {shots} images a class: {error}")
+            self.note(f"{method} on {cell.data.name}, {_images(shots)} per class: {error}")
             return
         self._results.append([line | {"machine": self._machine} for line in cell.lines(outcomes)])
 
     def _training(self, cell):
         """Rows and labels that the cell is fitted on; those of the cell before are kept."""
-        drawn = cell.identity["shots"], cell.identity["seed"]
+        drawn = tuple(cell.identity[name] for name in ("data", "backbone", "shots", "seed"))
         if drawn not in self._drawn:
-            self._drawn = {drawn: cell.data.training(*drawn)}
+            self._drawn = {drawn: cell.data.training(*drawn[2:])}
         return self._drawn[drawn]
 
     def _warm_up(self, cell, X, y):
@@ -154,6 +193,14 @@ class Runner:
             rows = np.concatenate([np.flatnonzero(y == label)[:2] for label in (0, 1)])
             cell.estimator().fit(X[rows], y[rows])
             self._warm.add(cell.identity["method"])
+
+
+def _say(line):
+    tqdm.write(line, file=sys.stderr)
+
+
+def _images(shots):
+    return "1 image" if shots == 1 else f"{shots} images"
 
 
 def _outcomes(clf, X, y, tests, own):
@@ -181,6 +228,6 @@ def _outcomes(clf, X, y, tests, own):
 
 
 def _among(clf, y):
-    """Return the classifier of the classes that labels have, where there are several."""
+    """Return the classifier of the classes that labels have, if there are several."""
     labels = np.unique(y)
     return clf.select_classes(labels) if 2 <= len(labels) < len(clf.classes_) else clf

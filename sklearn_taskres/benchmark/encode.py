@@ -1,4 +1,4 @@
-"""Images to embeddings: cold beside a bare loop, warm beside other stores, and memory."""
+"""Images to embeddings: cold next to a bare loop, warm next to other stores, and memory."""
 
 import contextlib
 import json
@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from . import cold, memory, warm
+from .arguments import check_writable, checked_device, positive
 from .machine import describe_machine
 from .random_clip import write_random_clip
 
@@ -21,7 +22,7 @@ def add_arguments(parser):
     """Add this subcommand's options to an argparse parser."""
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--images", type=Path, help="folder of images; drawn ones by default")
-    parser.add_argument("--n-images", type=int, default=600, help="for the cold part, at most")
+    parser.add_argument("--n-images", type=positive, default=600, help="for the cold part, at most")
     parser.add_argument(
         "--models",
         nargs="+",
@@ -29,22 +30,35 @@ def add_arguments(parser):
         help="architectures, given random weights",
     )
     parser.add_argument("--device", help="as in CLIPFeaturizer")
-    parser.add_argument("--repeats", type=int, default=3, help="runs a figure; medians count")
+    parser.add_argument(
+        "--repeats", type=positive, default=3, help="runs per figure; medians count"
+    )
     parser.add_argument("--output", type=Path, help="write the figures as JSON there")
 
 
 def run(options):
     """Measure the parts that `options` names, print them, and write them as JSON."""
-    from .._device import resolve_device
-
-    device = resolve_device(options.device)
+    device = checked_device(options.device)
+    check_writable(options.output)
+    if "cold" in options.parts:
+        _check_models(options.models)
     results = {"machine": describe_machine(device)}
     _print("machine", results["machine"])
     for part in options.parts:
         results[part] = _MEASURE[part](options)
         _print(part, results[part])
     if options.output:
-        options.output.write_text(json.dumps(results, indent=1, default=float) + "\n")
+        options.output.write_text(
+            json.dumps(results, indent=1, default=float) + "\n", encoding="utf-8"
+        )
+
+
+def _check_models(names):
+    from .._clip.pretrained import architecture_config
+
+    unknown = [name for name in names if architecture_config(name) is None]
+    if unknown:
+        sys.exit(f"--models: open_clip has no architecture {unknown[0]!r}. Try ViT-B-32 or RN50.")
 
 
 def _measure_warm(options):
@@ -85,13 +99,32 @@ def _images(options):
         yield paths
 
 
-def _print(title, values, depth=0):
+#: Name of a figure, or of what holds it, to its unit.
+_UNITS = {
+    "n": "images",
+    "d": "elements",
+    "decode": "images/s",
+    "bare_loop": "images/s",
+    "transform": "images/s",
+    "stores": "embeddings/s",
+    "memory": "MB",
+    "transform / bare_loop": "",
+    "agreement": "",
+    "machine": "",
+}
+
+
+def _print(title, values, unit="", depth=0):
+    """Print a figure with its unit, or a name and below it what it holds."""
+    unit = _UNITS.get(title, unit)
     indent = "  " * depth
     if isinstance(values, dict):
         sys.stdout.write(f"{indent}{title}\n")
         for name, value in values.items():
-            _print(name, value, depth + 1)
+            _print(name, value, unit, depth + 1)
     else:
         is_number = isinstance(values, float | np.floating)
-        sys.stdout.write(f"{indent}{title:<30}{f'{values:,.4g}' if is_number else values}\n")
+        shown = f"{values:,.4g}" if is_number and values < 10_000 else values
+        shown = f"{values:,.0f}" if is_number and values >= 10_000 else shown
+        sys.stdout.write(f"{indent}{title:<30}{shown} {unit}".rstrip() + "\n")
     sys.stdout.flush()

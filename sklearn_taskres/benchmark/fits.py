@@ -60,7 +60,7 @@ def _fits(task, epochs, options):
 
 
 def _epochs(task, full):
-    """Return epochs to run, and those of the recipe for eight images a class and more."""
+    """Return epochs to run, and those of the recipe for eight images per class and more."""
     whole = 200
     affordable = int(_MOST_OPERATIONS / operations(task, 1))
     return (whole if full else max(2, min(whole, affordable))), whole
@@ -74,7 +74,7 @@ def operations(task, epochs):
 
 
 def _complete(figures, name, task, epochs, ours, peak):
-    """Put ratio, share of the peak and accuracy beside the seconds of a method."""
+    """Put ratio, share of the peak and accuracy next to the seconds of a method."""
     share = operations(task, epochs) / figures["seconds"] / peak
     figures["ratio"] = figures["seconds"] / ours
     figures["share_of_peak"] = None if name == "logistic" else share

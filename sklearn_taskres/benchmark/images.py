@@ -79,7 +79,7 @@ class EmbeddedDataSet:
         return recipes.recipe(class_name, self.name, self.backbone, shots)
 
     def training(self, shots, seed):
-        """Draw images a class, and embed them with their views: rows and labels.
+        """Draw images of each class, and embed them with their views: rows and labels.
 
         Raises
         ------

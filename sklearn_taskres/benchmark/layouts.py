@@ -287,7 +287,7 @@ def read_variant(name, root, imagenet):
 
 
 def _rows_of_folders(folder, label_of):
-    """Rows of a folder with a folder a class, which `label_of` gives a label."""
+    """Rows of a folder with one folder per class, which `label_of` gives a label."""
     classes = sorted(entry.name for entry in _visible(folder, folders=True))
     unknown = [name for name in classes if name not in label_of]
     if unknown:

@@ -1,9 +1,12 @@
 """What a figure must be read with: the processor, the versions, the date."""
 
+import functools
+import hashlib
 import importlib.metadata
 import os
 import platform
 import time
+from pathlib import Path
 
 from .._version import __version__
 
@@ -39,6 +42,17 @@ def describe_machine(device=None):
     if device is not None and device.type == "cuda":
         about["gpu"] = torch.cuda.get_device_name(device)
     return about | {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+@functools.cache
+def code_digest():
+    """Return a text that differs if the package's code does, except what measures or draws."""
+    package = Path(__file__).parents[1]
+    files = (path.relative_to(package) for path in package.rglob("*.py"))
+    digest = hashlib.sha256()
+    for path in sorted(path for path in files if path.parts[0] not in {"benchmark", "inspection"}):
+        digest.update(path.as_posix().encode() + b"\0" + (package / path).read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def _processor():

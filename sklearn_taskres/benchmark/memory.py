@@ -1,11 +1,12 @@
 """How much memory many images take, beyond their embeddings."""
 
-import multiprocessing
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from . import fresh
 
 
 def measure(n=10_000, side=256):
@@ -16,7 +17,7 @@ def measure(n=10_000, side=256):
     n : int, default=10_000
         Number of images, all different.
     side : int, default=256
-        Their pixels a side.
+        Their pixels per side.
 
     Returns
     -------
@@ -26,8 +27,7 @@ def measure(n=10_000, side=256):
     """
     with tempfile.TemporaryDirectory() as folder:
         paths = _write_images(Path(folder), n, side)
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            peaks, embeddings = pool.apply(_peaks, (paths,))
+        peaks, embeddings = fresh.call(_peaks, paths)
     return {**peaks, "embeddings": embeddings}
 
 

@@ -1,4 +1,4 @@
-"""Published accuracies to put beside ours, as data with their sources and their setting."""
+"""Published accuracies to put next to ours, as data with their sources and their setting."""
 
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ AVERAGES = {
 }
 AVERAGES_SOURCE = (
     "the logs that the authors of each method published. Tip-Adapter-F's chose its epoch on the "
-    "test set; ours does so on held-out shots, so it should stay below."
+    "test set; ours is the model of the last epoch, so it should stay below."
 )
 
 
@@ -68,7 +68,7 @@ def missing_data_sets(data_sets):
 
 
 def why_not_comparable(backbone, data_sets=None):
-    """Return why published figures can't stand beside ours, or None where they can.
+    """Return why published figures can't stand next to ours, or None if they can.
 
     Parameters
     ----------
@@ -86,5 +86,5 @@ def why_not_comparable(backbone, data_sets=None):
     if missing:
         return f"published averages run over 11 data sets, and these lack {', '.join(missing)}"
     if len(set(data_sets)) > len(DATA_SETS):
-        return "published averages run over 11 data sets, and these over others beside them"
+        return "published averages run over 11 data sets, and these over others as well"
     return None

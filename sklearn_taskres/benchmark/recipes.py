@@ -38,7 +38,7 @@ def recipe(class_name, data, backbone, shots):
     data, backbone : str
         Names of the data set and of the CLIP.
     shots : int
-        Images a class.
+        Images per class.
     """
     epochs = EPOCHS.get(class_name, {})
     return {

@@ -12,13 +12,13 @@ from .report_entries import Key, grouped, names, on_own_tests
 from .report_figures import draw, file_names, where_parameters_are_compared
 
 _BOLD = (
-    "Accuracy in % on test images, mean ± sample standard deviation over seeds. Bold: higher than "
-    "every other of its column on each of at least two seeds."
+    "Accuracy in % on test images, mean ± sample standard deviation over seeds, if there are "
+    "several. Bold: higher than every other of its column on each of at least two seeds."
 )
 
 
 def write(lines, folder):
-    """Write ``report.md``, a CSV file a table, and the figures ``report.png``, ``parameters.png``.
+    """Write ``report.md``, one CSV file per table, and two figures.
 
     Parameters
     ----------
@@ -29,7 +29,10 @@ def write(lines, folder):
         Where to write.
     """
     if not lines:
-        sys.exit(f"{folder} holds no finished cell yet. Pass --features FILE.npz ... first.")
+        sys.exit(
+            f"{folder} holds no finished cell yet. Pass --data ROOT or --features FILE.npz ... "
+            f"first."
+        )
     groups = grouped(lines)
     tables, left_out = _tables(groups)
     sections = [_section(table, groups) for table in tables]
@@ -92,7 +95,7 @@ _AVERAGE_LACKS = "Average over data sets: run one method at the same --shots on 
 _GENERALISATION_LACKS = (
     f"Domain generalisation: run --data-sets imagenet --methods "
     f"{' '.join(report_tables.GENERALISING)} --shots {report_tables.SHOTS} with ImageNet's "
-    f"variants beside it in --data."
+    f"variants next to it in --data."
 )
 
 
@@ -141,7 +144,7 @@ def _figures(groups):
         whose = backbone or "embeddings from files"
         where = where_parameters_are_compared(own, backbone)
         parts += [
-            f"![Accuracy against images a class]({curves})",
+            f"![Accuracy against images per class]({curves})",
             f"Few-shot curves of {whose} (paper: Figure 3). Variants that only ablations have are "
             f"in the tables alone.",
             f"![Accuracy against tuned values]({parameters})",
@@ -170,7 +173,7 @@ def _left_out(sentences):
 def _section(table, groups):
     """Return the heading, the notes and the table in Markdown."""
     parts = [f"## {table.title}", *table.notes]
-    parts += [f"{table.n_cells} fits went in; seeds: {table.seeds} a cell.", _markdown(table)]
+    parts += [f"{table.n_fits} fits went in; seeds per entry: {table.seeds}.", _markdown(table)]
     if _is_one_data_set(table):
         parts += _costs(table, groups)
     return "\n\n".join(parts)
@@ -202,8 +205,8 @@ def _shown(table, row, column, bold):
         return ""
     sign = "+" if table.is_gain else ""
     text = f"{entry.mean:{sign}.1f}"
-    if entry.std is not None or _is_one_data_set(table):
-        text += f" ± {entry.std or 0:.1f}"
+    if entry.std is not None:
+        text += f" ± {entry.std:.1f}"
     text = f"**{text}**" if bold else text
     return text if entry.published is None else f"{text} ({entry.published:{sign}.2f})"
 
@@ -231,7 +234,7 @@ def _seconds(cells):
 
 
 def _write_csv(tables, folder):
-    """Write the tables of one name into one file, a row an entry."""
+    """Write the tables of one name into one file, one row per entry."""
     by_name: dict[str, list] = {}
     for table in tables:
         by_name.setdefault(table.name, []).append(table)

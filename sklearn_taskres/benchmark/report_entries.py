@@ -31,7 +31,7 @@ class Key(NamedTuple):
 class Entry:
     """Accuracy in %, or a difference in points, over seeds.
 
-    `per_seed` is averaged over data sets where there are several, and then holds the seeds that all
+    `per_seed` is averaged over data sets if there are several, and then holds the seeds that all
     of them have. `cells` names what went in, by Key and seed.
     """
 
@@ -84,13 +84,14 @@ class Table:
         return top if all(_beats(there[top], other) for other in others) else None
 
     @property
-    def n_cells(self):
-        """How many cells went into the entries, each counted once."""
-        return len(frozenset().union(*(entry.cells for entry in self.entries.values())))
+    def n_fits(self):
+        """How many fits went into the entries, each counted once, however often it was tested."""
+        cells = frozenset().union(*(entry.cells for entry in self.entries.values()))
+        return len({(key._replace(test=""), seed) for key, seed in cells})
 
     @property
     def seeds(self):
-        """Number of seeds an entry, in words."""
+        """Number of seeds per entry, in words."""
         counts = sorted({len(entry.per_seed) for entry in self.entries.values()})
         return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
@@ -139,7 +140,7 @@ def on_own_tests(groups):
 
 
 def names(groups, what, **fixed):
-    """Return what is found under one name of Key, where others have given values.
+    """Return what is found under one name of Key, if others have given values.
 
     Methods come in the order of the registry, the published backbone first, data sets in the
     papers' order, shots by size; what is not known comes after, as it was first met.
@@ -171,14 +172,14 @@ def _scores(cells):
 
 
 def average(groups, keys, published_value=None):
-    """Return the entry of one key, or of the mean over several, or None where one has no cells.
+    """Return the entry of one key, or of the mean over several, or None if one has no cells.
 
     Parameters
     ----------
     groups : dict of Key to list of dict
     keys : list of Key
     published_value : float, optional
-        To go beside it.
+        To go next to it.
     """
     if not keys or any(key not in groups for key in keys):
         return None

@@ -4,6 +4,7 @@ import re
 import sys
 
 import numpy as np
+from sklearn.isotonic import isotonic_regression
 
 from .report_entries import Key, average, names, on_own_tests
 from .report_tables import SHOTS, VARIANTS
@@ -82,7 +83,7 @@ def _looks(methods):
 
 
 def _draw_curves(figure_class, groups, backbone, path):
-    """Draw a panel a data set, and the average in a large one before them."""
+    """Draw one panel per data set, and the average in a large one before them."""
     data_sets = names(groups, "data", backbone=backbone)
     methods = _whole_methods(groups, backbone)
     figure, axes = _panels(figure_class, len(data_sets))
@@ -92,7 +93,7 @@ def _draw_curves(figure_class, groups, backbone, path):
     for ax, panel in zip(axes, panels, strict=True):
         _draw_panel(ax, groups, backbone, panel, methods)
     _legend(figure, axes)
-    figure.supxlabel("images a class")
+    figure.supxlabel("images per class")
     figure.supylabel("test accuracy in %")
     figure.suptitle(f"Few-shot accuracy, {backbone or 'embeddings from files'}")
     figure.savefig(path, dpi=120)
@@ -175,8 +176,8 @@ def where_parameters_are_compared(groups, backbone):
     data_sets, shots = _setting(groups, backbone)
     images = "1 image" if shots == 1 else f"{shots} images"
     if len(data_sets) == 1:
-        return f"{data_sets[0]}, {images} a class"
-    return f"average of {len(data_sets)} data sets, {images} a class"
+        return f"{data_sets[0]}, {images} per class"
+    return f"average of {len(data_sets)} data sets, {images} per class"
 
 
 def _points(groups, backbone):
@@ -193,7 +194,7 @@ def _points(groups, backbone):
 
 
 def _draw_parameters(figure_class, groups, backbone, path):
-    """Draw a point a method; methods that tune nothing stand at 0, left of a gap."""
+    """Draw one point per method; methods that tune nothing stand at 0, left of a gap."""
     points = _points(groups, backbone)
     looks = _looks(list(points))
     zero, ticks = _ticks([count for count, _ in points.values()])
@@ -209,7 +210,7 @@ def _draw_parameters(figure_class, groups, backbone, path):
     ax.set_xlim(zero / 5, ticks[-1] * 2)
     ax.set_xticks([zero, *ticks], ["0", *[f"$10^{{{round(np.log10(t))}}}$" for t in ticks]])
     ax.minorticks_off()
-    ax.set_xlabel("values that training tunes (log scale; equal numbers are set side by side)")
+    ax.set_xlabel("values that training tunes (log scale; close numbers are set side by side)")
     ax.set_ylabel("test accuracy in %")
     what = where_parameters_are_compared(groups, backbone)
     ax.set_title(f"{backbone or 'embeddings from files'}, {what}")
@@ -226,12 +227,15 @@ def _ticks(counts):
 
 
 def _side_by_side(places):
-    """Shift places on a log axis that are closer than a marker is wide."""
-    groups: dict[int, list] = {}
-    for method, place in places.items():
-        groups.setdefault(round(10 * np.log10(place)), []).append(method)
-    return {
-        method: places[method] * 1.15 ** (i - (len(group) - 1) / 2)
-        for group in groups.values()
-        for i, method in enumerate(group)
-    }
+    """Shift places on a log axis to at least a marker's width from each other, in their order.
+
+    That is the least shift in the sense of squares: an isotonic regression of the places less what
+    the markers before them take up.
+    """
+    if len(places) < 2:
+        return places
+    methods = sorted(places, key=places.get)
+    widths = np.log(1.15) * np.arange(len(methods))
+    logs = np.log([places[method] for method in methods])
+    shifted = np.exp(isotonic_regression(logs - widths) + widths)
+    return dict(zip(methods, shifted, strict=True))

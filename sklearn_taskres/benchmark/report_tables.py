@@ -10,7 +10,7 @@ from .report_entries import TARGETS, Entry, Key, Table, average, names
 #: What the block of an average names in place of a data set.
 AVERAGE = "average"
 #: What all seeds of an entry should share.
-SETTINGS = ("digest", "base_norm", "views", "parameters", "version")
+SETTINGS = ("digest", "base_norm", "views", "parameters", "version", "code")
 #: Shots of the tables that have one column of shots only, as in the paper.
 SHOTS = 16
 #: Methods of the table of domain generalisation.
@@ -70,7 +70,7 @@ ABLATIONS = (
         },
     ),
 )
-#: Methods that make an ablation one: it is left out where there are none of them.
+#: What all have in common: without a further method there is no ablation.
 _COMMON = {"zero-shot", "taskres", "taskres-enhanced"}
 #: Methods that only ablations have, which a figure of whole methods leaves out.
 VARIANTS = {name for ablation in ABLATIONS for name in ablation.rows} - _COMMON
@@ -130,7 +130,7 @@ def _mixtures(groups, entries):
 
 
 def few_shot_average(groups, backbone):
-    """Return the table of methods by shots over all data sets, where every one of them has cells.
+    """Return the table of methods by shots over all data sets, if every one of them has cells.
 
     Parameters
     ----------
@@ -194,17 +194,17 @@ def gains(groups, backbone):
 
 
 def _views(groups, entries):
-    """Say how the training images of these entries were varied, beside the published way."""
+    """Say how the training images of these entries were varied, next to the published way."""
     cells = [cell for entry in entries.values() for key, _ in entry.cells for cell in groups[key]]
     views = ", ".join(sorted({str(cell.get("views") or "no") for cell in cells}))
     return (
-        f"The published methods that train drew a new random crop of each image an epoch; these "
-        f"had {views} views an image to draw from."
+        f"The published methods that train drew a new random crop of each image in every epoch; "
+        f"these had {views} views per image to draw from."
     )
 
 
 def _gain(groups, backbone, gain):
-    """Return ours with the published one, seed by seed, or None where it is not comparable."""
+    """Return ours with the published one, seed by seed, or None if it is not comparable."""
     data_sets = [gain.data] if gain.data else names(groups, "data", backbone=backbone)
     if published.why_not_comparable(backbone, None if gain.data else data_sets):
         return None
@@ -241,7 +241,7 @@ def domain_generalisation(groups, backbone):
     if not any(column in TARGETS.values() for _, column in entries):
         return None
     title = "Domain generalisation (paper: Table 1, believed)"
-    notes = [f"Fitted to {SHOTS} images a class of ImageNet, tested there and on its variants."]
+    notes = [f"Fitted to {SHOTS} images per class of ImageNet, tested there and on its variants."]
     rows = {row: row for row, _ in entries}
     heads = [*columns.values(), "target average"]
     block = _block(backbone)
@@ -251,7 +251,7 @@ def domain_generalisation(groups, backbone):
 
 
 def ablation(groups, backbone, spec):
-    """Return the table of an ablation's variants by shots, or None where no variant has cells.
+    """Return the table of an ablation's variants by shots, or None if no variant has cells.
 
     Each column averages over the data sets on which all its rows have cells, so that rows differ
     in the method alone.
@@ -339,6 +339,6 @@ def backbones(groups):
     if not entries:
         return None
     rows = {row: row for row, _ in entries}
-    notes = [f"{SHOTS} images a class, averaged over {', '.join(data_sets)}."]
+    notes = [f"{SHOTS} images per class, averaged over {', '.join(data_sets)}."]
     title = "Backbones (paper: Table 6, believed)"
     return Table("backbones", title, {}, "method", "backbone", rows, columns, entries, notes)

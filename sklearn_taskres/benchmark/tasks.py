@@ -33,7 +33,7 @@ def make_task(n_classes, d, shots):
     n_classes, d : int
         Classes K and width D.
     shots : int
-        Training images a class.
+        Training images per class.
     """
     rng = np.random.default_rng(0)
 

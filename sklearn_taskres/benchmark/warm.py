@@ -1,7 +1,6 @@
-"""How fast a folder gives back embeddings that are known, beside what else could keep them."""
+"""How fast a folder gives back embeddings that are known, next to what else could keep them."""
 
 import contextlib
-import multiprocessing
 import tempfile
 import time
 from pathlib import Path
@@ -11,10 +10,11 @@ import numpy as np
 from PIL import Image
 
 from .._clip.cache import EmbeddingCache
+from . import fresh
 from .random_clip import write_random_clip
 
 N, D = 20_000, 512
-#: A CLIP that encodes thousands of images a second, with embeddings as wide as ViT-B-32's.
+#: A CLIP that encodes thousands of images per second, with embeddings as wide as ViT-B-32's.
 _TINY = {
     "embed_dim": D,
     "vision_cfg": {
@@ -44,7 +44,7 @@ class Folder:
 
 
 class Npy:
-    """A .npy an image, moved into place; no checksum."""
+    """A .npy per image, moved into place; no checksum."""
 
     def __init__(self, folder):
         self.folder = Path(folder)
@@ -109,12 +109,12 @@ def measure(repeats=3):
     Parameters
     ----------
     repeats : int, default=3
-        Fresh processes a figure; the median counts.
+        Fresh processes per figure; the median counts.
 
     Returns
     -------
     dict
-        Embeddings a second by store ("write", "read"), and images a second through
+        Embeddings per second by store ("write", "read"), and images per second through
         ``CLIPFeaturizer.transform`` of paths ("transform"), in all and after the imports.
     """
     results = {name: _measure_store(name, repeats) for name in STORES}
@@ -127,7 +127,7 @@ def _measure_store(name, repeats):
         begun = time.perf_counter()
         store.put(keys, rows)
         written = time.perf_counter() - begun
-        read = np.median([_in_fresh_process(_read, name, folder) for _ in range(repeats)])
+        read = np.median([fresh.call(_read, name, folder) for _ in range(repeats)])
     return {"write": N / written, "read": N / float(read)}
 
 
@@ -148,8 +148,8 @@ def _measure_transform(repeats):
         model_name = write_random_clip(Path(scratch, "model"), _TINY)
         paths, cache = _write_images(Path(scratch, "images")), str(Path(scratch, "cache"))
         time.sleep(2.5)  # younger files are not trusted by their stamp
-        _in_fresh_process(_transform, model_name, paths, cache)
-        runs = [_in_fresh_process(_transform, model_name, paths, cache) for _ in range(repeats)]
+        fresh.call(_transform, model_name, paths, cache)
+        runs = [fresh.call(_transform, model_name, paths, cache) for _ in range(repeats)]
     first, later = np.median(runs, axis=0)
     return {"first_call_with_imports": N / float(first), "call": N / float(later)}
 
@@ -177,8 +177,3 @@ def _transform(model_name, paths, cache):
         featurizer.transform(some)
         seconds.append(time.perf_counter() - begun)
     return sum(seconds), seconds[1]
-
-
-def _in_fresh_process(function, *args):
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, args)
