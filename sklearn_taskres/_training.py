@@ -349,7 +349,11 @@ def _callbacks(scheduler, user_callbacks, verbose):
         train_loss = ("train_loss", PassthroughScoring(name="train_loss", on_train=True))
         callbacks = [train_loss, *callbacks, *clone(user_callbacks or [], safe=False)]
     if verbose:
-        callbacks = [("epoch_timer", EpochTimer()), *callbacks, ("print_log", PrintLog())]
+        callbacks = [
+            ("epoch_timer", EpochTimer()),
+            *callbacks,
+            ("print_log", PrintLog(floatfmt=".4g")),
+        ]
     return callbacks
 
 

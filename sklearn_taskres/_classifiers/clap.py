@@ -260,7 +260,7 @@ class CLAPClassifier(BaseCLIPClassifier):
                 "for OpenAI's CLIP); on unit rows the same learning rate acts about a hundred "
                 "times as strongly. Pass the raw embeddings, or base_norm=10.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def _penalties(self, X, y, sample_weight):

@@ -300,8 +300,9 @@ class CoOpClassifier(BaseCLIPClassifier):
 
         Parameters
         ----------
-        classes : dict of label to str, or of label to array-like of shape (n_features,)
-            Names of the new classes, or their raw text embeddings.
+        classes : dict of label to str or array-like of shape (n_features,), or list of str
+            Names of the new classes, or their raw text embeddings. If the labels are names, a list
+            of names will do.
 
         Returns
         -------
@@ -314,6 +315,7 @@ class CoOpClassifier(BaseCLIPClassifier):
             If a label is known already or of another kind than the others, the name is too long for
             the context, or each class has a context of its own (``class_specific=True``).
         """
+        classes = self._by_label(classes)
         grown = super().add_classes(classes)
         labels = [label for label, value in classes.items() if isinstance(value, str)]
         if labels:

@@ -289,14 +289,14 @@ class TaskResClassifier(BaseCLIPClassifier):
                 "embeddings (norm about 10 for OpenAI's CLIP); on unit rows the same learning rate "
                 "acts about ten times as strongly. Pass the raw embeddings, or base_norm=10.",
                 UserWarning,
-                stacklevel=6,
+                stacklevel=7,
             )
         if self.residual != "text" and np.allclose(row_norms(next(chunks(X))[1]), 1, atol=1e-3):
             warnings.warn(
                 f"residual={self.residual!r} adds to raw image embeddings, and the rows of X have "
                 f"unit norm: on them it is another, weaker method. Embed with normalize=False.",
                 UserWarning,
-                stacklevel=6,
+                stacklevel=7,
             )
 
     def _tune_base(self, rows, y, training):
