@@ -1,6 +1,6 @@
 """Class embeddings t, the rows of the base classifier: from text, from an array, or from images."""
 
-from collections.abc import KeysView, Mapping, Set
+from collections.abc import Mapping, Set
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -58,10 +58,10 @@ def _named_rows(labels, class_names):
             "class_names is a Series, whose order and index may say different things. Pass "
             "series.to_list() or series.to_dict()."
         )
-    if isinstance(class_names, Set) and not isinstance(class_names, KeysView):
+    if isinstance(class_names, Set):
         raise ValueError(
-            f"class_names is a {type(class_names).__name__}, which has no order. Pass a list in "
-            f"the order of the sorted labels, or a dict {{label: name}}."
+            f"class_names is a {type(class_names).__name__}, and names need an order. Pass a list "
+            f"in the order of the sorted labels, or a dict {{label: name}}."
         )
     if not isinstance(class_names, Mapping):
         names = list(class_names)

@@ -51,8 +51,9 @@ class CoOpClassifier(BaseCLIPClassifier):
         whenever the images were embedded by another model. Arrays and "class_means" have no text
         tower and are refused.
     class_names : dict of label to str, sequence of str, or None
-        Names of the labels; a sequence in the order of the sorted labels, and indexed by integer
-        labels where a fold lacks a class. None: the labels are the names.
+        Names of the labels. A sequence is in the order of the sorted labels; if there are fewer
+        labels than names, as in a fold that lacks a class, integer labels index it from 0, and a
+        warning says so. Pass a dict if labels count from 1. None: the labels are the names.
     n_context : int, default=16
         Number of context vectors M. Lower it where the model reads few tokens (the error says how
         many fit; "glyph-clip" reads 16 in all) and where images are few: 4 is the other published
