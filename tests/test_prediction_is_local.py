@@ -57,7 +57,7 @@ class Meeting(np.ndarray):
 
 
 def run_in_threads(function, timeout=120):
-    """Call a function in all threads at once, and raise what one of them raised."""
+    """Call a function in all threads at once, the main one too; raise what one of them raised."""
     errors = []
 
     def call():
@@ -67,9 +67,10 @@ def run_in_threads(function, timeout=120):
             errors.append(error)
             Meeting.barrier.abort()
 
-    threads = [threading.Thread(target=call, daemon=True) for _ in range(N_THREADS)]
+    threads = [threading.Thread(target=call, daemon=True) for _ in range(N_THREADS - 1)]
     for thread in threads:
         thread.start()
+    call()
     for thread in threads:
         thread.join(timeout)
         assert not thread.is_alive()
