@@ -22,14 +22,34 @@ def row_norms(rows):
 def _squared_norms(rows):
     """Sum of the squares of each row, (..., n, 1); in NumPy without an array of all squares."""
     if isinstance(rows, np.ndarray):
-        return np.vecdot(rows, rows)[..., None]
+        with np.errstate(over="ignore"):
+            return np.vecdot(rows, rows)[..., None]
     return (rows * rows).sum(axis=-1, keepdims=True)
 
 
-def unit(rows):
-    """Rows divided by their norms, (..., n, d); a zero row stays zero, with a finite gradient."""
+def unit(rows, name="X"):
+    """Rows divided by their norms, (..., n, d); a zero row stays zero, with a finite gradient.
+
+    Arrays whose norms overflow are refused by their `name`: divided by infinity, their rows would
+    be zero and point nowhere.
+    """
     squares = _squared_norms(rows)
+    if isinstance(rows, np.ndarray):
+        _check_squares(squares, name)
     return rows / (squares + (squares == 0)) ** 0.5
+
+
+def check_norms(rows, name):
+    """Raise ValueError if a norm of rows (n, d) overflows their dtype."""
+    _check_squares(_squared_norms(rows), name)
+
+
+def _check_squares(squares, name):
+    if not np.isfinite(squares).all():
+        raise ValueError(
+            f"{name} overflows: the norm of a row is too large for {squares.dtype}. Scale X and "
+            f"base down (CLIP's embeddings have norms around 10), or take a smaller alpha or lr."
+        )
 
 
 def task_residual(t, x, alpha):
@@ -39,7 +59,7 @@ def task_residual(t, x, alpha):
 
 def scaled_classifier(t, scale):
     """Cosine classifier, (K, d): unit class embeddings times the logit scale 1/τ."""
-    return scale * unit(t)
+    return scale * unit(t, "A learned class embedding")
 
 
 def learning_rate(epoch, n_epochs, lr):

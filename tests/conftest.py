@@ -79,6 +79,12 @@ def one_thread():
 
 
 @pytest.fixture(autouse=True)
+def unwarned(monkeypatch):
+    """Each test starts as if nothing had been warned about once."""
+    monkeypatch.setattr("sklearn_taskres._classifiers.wording._GIVEN", set())
+
+
+@pytest.fixture(autouse=True)
 def empty_memory_cache():
     """Each test starts with nothing in the memory of the process."""
     EmbeddingCache("memory").clear()

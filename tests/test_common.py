@@ -275,3 +275,19 @@ def test_cross_val_predict_when_a_fold_lacks_a_class(clf, blobs):
     with pytest.warns(UserWarning, match="least populated class"):
         predicted = cross_val_predict(clone(clf), X, y, cv=3)
     assert set(predicted) <= {"cat", "dog", "emu", "yak"}
+
+
+@pytest.mark.skipif(
+    "temperature" not in CalibratedClassifierCV._parameter_constraints["method"][0].options,
+    reason="scikit-learn has temperatures from 1.8 on",
+)
+@pytest.mark.parametrize("clf", TABLE)
+def test_a_temperature_keeps_labels(clf, blobs):
+    """Calibration as the guide has it: one number for all logits, learned on held-out images."""
+    X, y = blobs
+    # the same seed in the search of either: what is calibrated is the classifier itself
+    clf = clone(clf)
+    if "random_state" in clf.get_params():
+        clf.set_params(random_state=0)
+    model = CalibratedClassifierCV(clf, method="temperature", ensemble=False, cv=3).fit(X, y)
+    assert_array_equal(model.predict(X), clone(clf).fit(X, y).predict(X))

@@ -379,7 +379,11 @@ def test_a_fold_that_lacks_a_class_keeps_names_and_rows_together(class_names):
     """Without class 2 the other classes keep their own rows of the base."""
     X, y, t = problem()
     kept = y != 2
-    clf = TaskResClassifier(base=t, class_names=class_names, max_epochs=3).fit(X[kept], y[kept])
+    clf = TaskResClassifier(base=t, class_names=class_names, max_epochs=3)
+    with pytest.warns(UserWarning, match="never predicted") as caught:
+        clf.fit(X[kept], y[kept])
+    assert caught[0].filename == __file__
+    clone(clf).fit(X[kept], y[kept])  # said once
     assert clf.classes_.tolist() == [0, 1, 3, 4]
     assert_array_equal(clf.base_, t[[0, 1, 3, 4]])
 
@@ -394,7 +398,9 @@ def bad(message, **kwargs):
         bad("X has 12 features, but .*an array.* have 7", base=np.ones((5, 7))),
         bad("base has 4 rows for 5 labels", base=np.eye(4, 12)),
         bad(r"class_names has no name for \[4\]", class_names=dict(enumerate("abcd"))),
-        bad("base has 5 rows and class_names 6 names", class_names=list("abcdef")),
+        bad(
+            "base has 4 rows and class_names 5 names", base=np.eye(4, 12), class_names=list("abcde")
+        ),
         bad("The 'alpha' parameter of TaskResClassifier must be .* Got -1", alpha=-1),
         bad("The 'lr' parameter of TaskResClassifier must be .* Got 0", lr=0),
         bad("learn_alpha=True can't start from alpha=0", alpha=0, learn_alpha=True),
@@ -468,7 +474,7 @@ def test_selected_and_added_classes_share_nothing():
     [
         ({"x": np.ones(12)}, "are of another kind than classes_"),
         ({}, "add_classes takes a dict"),
-        (["x"], "add_classes takes a dict"),
+        (["x"], "add_classes takes a dict .* or a list of names if the labels are names"),
         ({9: "nine"}, "a name alone cannot become a class"),
         ({9: np.ones(3)}, r"must have the shape \(12,\)"),
         ({1: np.ones(12)}, "in classes_ already"),

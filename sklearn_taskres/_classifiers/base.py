@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from numbers import Integral, Real
 
 import numpy as np
@@ -13,11 +13,17 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .._formulas import scaled_classifier, unit
+from .._formulas import check_norms, scaled_classifier, unit
 from .._persistence import VersionStamp
-from .._products import cosine_logits
 from .._rows import check_finite, chunks, is_streamed, working_dtype
-from .class_embeddings import array_rows, class_means, class_names_of, norm_factor
+from .class_embeddings import (
+    array_rows,
+    class_means,
+    class_names_of,
+    names_by_label,
+    norm_factor,
+)
+from .fitting import all_or_nothing
 from .open_classes import OpenClassesMixin
 
 #: Dtypes of computation; anything else, float16 and integers among it, is read into the first.
@@ -39,9 +45,31 @@ _CLIP_LOGIT_SCALE = 100.0
 
 def _clean_and_views(X):
     """Part X into clean rows (n, d) and views (n, v, d) or None; only an array can hold views."""
+    if isinstance(X, Set | Mapping) and not hasattr(X, "shape"):
+        raise ValueError(
+            f"X is a {type(X).__name__}, whose rows have no order that y could follow. Pass an "
+            f"array of shape (n_samples, n_features)."
+        )
     if getattr(X, "ndim", 2) != 3 or X.shape[1] == 0:
         return X, None
+    _refuse_grey_images(X)
     return X[:, 0], X[:, 1:] if X.shape[1] > 1 else None
+
+
+def _refuse_grey_images(X):
+    """Say it when an array (n, height, width) of grey images would be read as rows with views.
+
+    Embeddings are not integers; and as many encodings of each image as an embedding has elements,
+    none of them negative, are pixels of a square.
+    """
+    is_square = X.shape[1] == X.shape[2]
+    is_integer = np.asarray(X[:1]).dtype.kind in "iub"
+    if is_integer or (is_square and len(X) > 0 and (X >= 0).all()):
+        raise ValueError(
+            f"X of shape {tuple(X.shape)} looks like grey images, and would be read as embeddings "
+            f"with views, (n_samples, 1 + n_views, n_features). Put a CLIPFeaturizer before the "
+            f"classifier, as make_taskres_pipeline() does."
+        )
 
 
 class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
@@ -73,6 +101,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
     _class_arrays: tuple[str, ...] = ("classes_", "base_", "coef_")
     _streams_rows = False
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
         """Learn from image embeddings and labels.
@@ -100,6 +129,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
             If there is one class only, a label has no name, a parameter is out of range, or the
             width of X is not that of the class embeddings.
         """
+        self._check_callbacks()
         X, views = _clean_and_views(X)
         X, y = self._validated(X, y, streams=self._streams_rows)
         if views is not None:
@@ -116,7 +146,27 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
             )
         self._set_base(X, codes, weight)
         self._fit(X, codes, weight, views)
+        self._check_learned()
         return self
+
+    def _check_learned(self):
+        """Refuse a classifier that would predict one class for everything."""
+        for name in ("coef_", "intercept_"):
+            if not np.isfinite(getattr(self, name, 0)).all():
+                raise ValueError(
+                    f"{name} is not finite after the fit: a parameter, such as alpha, lr or a "
+                    f"weight, is too large for {self.coef_.dtype}. Use a smaller one."
+                )
+
+    def _check_callbacks(self):
+        """Refuse what skorch could not notify."""
+        for item in getattr(self, "callbacks", None) or ():
+            named = isinstance(item, tuple) and len(item) == 2
+            if not hasattr(item[1] if named else item, "on_train_begin"):
+                raise ValueError(
+                    f"callbacks must hold callbacks of skorch, such as EarlyStopping(), or pairs "
+                    f"of a name and one. Got {item!r:.60}."
+                )
 
     def _validated(self, X, y="no_validation", *, streams=True, **params):
         """Validate as scikit-learn does; rows that are streamed are not copied, if that will do."""
@@ -159,7 +209,14 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
             sample_weight, X, dtype=working_dtype(X), ensure_non_negative=True, copy=True
         )
         kept = weight > 0
-        weight[kept] *= compute_sample_weight(class_weight, y[kept])
+        with np.errstate(over="ignore", invalid="ignore"):
+            weight[kept] *= compute_sample_weight(class_weight, y[kept])
+            total = weight.sum()
+        if not np.isfinite(total):
+            raise ValueError(
+                f"Sample weights times class weights must be finite, and their sum too. Got "
+                f"class_weight={class_weight!r:.80} and a sum of {total:g}."
+            )
         if weight.min() < 0 or weight.max() == 0:
             raise ValueError(
                 f"Sample weights times class weights must not be negative, nor all zero. Got "
@@ -183,12 +240,15 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
 
     def _set_base(self, X, y, sample_weight):
         """Set `base_` and `logit_scale_`, and warn where X cannot come from the same model."""
+        self._name_of = names_by_label(self.classes_, self.class_names)
         base = self._find_base(X, y, sample_weight)
         if X is None:
             self._install_base(base)
             return
         self._check_width(X, base)
-        self._install_base(base.astype(working_dtype(X)))
+        with np.errstate(over="ignore"):
+            base = base.astype(working_dtype(X))
+        self._install_base(base)
         if not isinstance(self.base, str):
             self._warn_if_at_chance(X, y)
 
@@ -226,6 +286,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         """Set `base_` to class embeddings brought to the mean row norm that the user wants."""
         self._base_factor = 1.0 if self.base_norm is None else norm_factor(base, self.base_norm)
         self.base_ = base * base.dtype.type(self._base_factor)
+        check_norms(self.base_, "base")
 
     def _check_width(self, X, base):
         if X.shape[1] != base.shape[1]:
@@ -238,7 +299,12 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
 
     def _base_model(self):
         text = self._text_base()
-        return "an array" if text is None else f"{text.model_name!r}, {text.pretrained!r}"
+        if text is None:
+            return "an array"
+        from .._clip.pretrained import names_its_weights
+
+        name = text.model_name
+        return repr(name) if names_its_weights(name) else f"{name!r}, {text.pretrained!r}"
 
     def _warn_if_at_chance(self, X, y):
         """Warn where the base alone ranks the training rows no better than chance would.
@@ -252,7 +318,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
             some = np.sort(np.random.RandomState(0).permutation(len(y))[:_MOST_COMPARED])
             X, y = X[some], y[some]
         X = X.astype(self.base_.dtype, copy=False)
-        logits = cosine_logits(unit(X), scaled_classifier(self.base_, self.logit_scale_))
+        logits = unit(X) @ scaled_classifier(self.base_, self.logit_scale_).T
         n_right, n_rows, chance = np.sum(logits.argmax(axis=1) == y), len(y), 1 / len(self.classes_)
         if n_right <= n_rows * chance + (n_rows * chance * (1 - chance)) ** 0.5:
             warnings.warn(
@@ -260,7 +326,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
                 f"{n_right} of {n_rows} training rows correctly, no better than chance. Do base "
                 f"and X come from the same CLIP model, and do the class names say what is seen?",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def set_params(self, **params):
@@ -294,7 +360,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
 
     def _logits(self, X):
         """Logits (n_samples, n_classes) of validated X."""
-        return cosine_logits(unit(X), self.coef_)
+        return unit(X) @ self.coef_.T
 
     def _validated_logits(self, X):
         check_is_fitted(self)

@@ -78,8 +78,9 @@ class CLAPClassifier(BaseCLIPClassifier):
         ``"class_means"`` takes the mean embedding of each class's images, for encoders without a
         text side. Change it whenever the images were embedded by another model.
     class_names : dict of label to str, sequence of str, or None
-        Names of the labels; a sequence in the order of the sorted labels, and indexed by integer
-        labels where a fold lacks a class. None: the labels are the names.
+        Names of the labels. A sequence is in the order of the sorted labels; if there are fewer
+        labels than names, as in a fold that lacks a class, integer labels index it from 0, and a
+        warning says so. Pass a dict if labels count from 1. None: the labels are the names.
     penalty : float or "auto", default="auto"
         Penalty λ. "auto" is the method: for each class the mean zero-shot probability of the true
         class over its images. A number replaces it, the same for all classes: 0 lets the weights
@@ -260,7 +261,7 @@ class CLAPClassifier(BaseCLIPClassifier):
                 "for OpenAI's CLIP); on unit rows the same learning rate acts about a hundred "
                 "times as strongly. Pass the raw embeddings, or base_norm=10.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def _penalties(self, X, y, sample_weight):

@@ -1,12 +1,13 @@
 """Class embeddings t, the rows of the base classifier: from text, from an array, or from images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from .._formulas import CLIP_TEXT_RMS, row_norms, unit
 from .._rows import chunks, working_dtype
+from .wording import listed, warn_once
 
 
 def class_names_of(labels, class_names):
@@ -17,8 +18,8 @@ def class_names_of(labels, class_names):
     labels : ndarray of shape (n_classes,)
         Sorted, distinct labels.
     class_names : None, mapping of label to name, or sequence of names
-        None takes the labels themselves. A sequence names the sorted labels; where there are fewer
-        labels than names, as in a fold that lacks a class, labels that count from 0 index it.
+        None takes the labels themselves. A sequence names the sorted labels; if there are fewer
+        labels than names, as in a fold that lacks a class, integer labels index it, with a warning.
 
     Returns
     -------
@@ -27,14 +28,14 @@ def class_names_of(labels, class_names):
     Raises
     ------
     ValueError
-        If a label has no name, or one that is no text.
+        If a label has no name, or one that is not text.
     """
     if class_names is None:
         return _labels_as_names(labels)
     names, rows = _named_rows(labels, class_names)
     nameless = [names[row] for row in rows if not isinstance(names[row], str)]
     if nameless:
-        raise ValueError(f"class_names must be words, for CLIP to read. Got {nameless[:5]} in it.")
+        raise ValueError(f"class_names must be words, for CLIP to read. Got {listed(nameless)}.")
     return [str(names[row]) for row in rows]
 
 
@@ -57,18 +58,73 @@ def _named_rows(labels, class_names):
             "class_names is a Series, whose order and index may say different things. Pass "
             "series.to_list() or series.to_dict()."
         )
+    if isinstance(class_names, Set):
+        raise ValueError(
+            f"class_names is a {type(class_names).__name__}, and names need an order. Pass a list "
+            f"in the order of the sorted labels, or a dict {{label: name}}."
+        )
     if not isinstance(class_names, Mapping):
         names = list(class_names)
         _check_order(labels, names)
-        return names, _rows_in_order(labels, len(names), "class_names has {} names")
+        return names, _rows_of_names(labels, names)
     row_of = {label: row for row, label in enumerate(class_names)}
     missing = [label for label in labels.tolist() if label not in row_of]
     if missing:
+        _refuse_inverted(labels, class_names)
         raise ValueError(
-            f"class_names has no name for {missing[:5]}, labels that y holds. Add their names, or "
-            f"leave out the rows that carry them."
+            f"class_names has no name for {listed(missing)}, labels that y holds. Add their names, "
+            f"or leave out the rows that carry them."
         )
+    _warn_of_unused(labels.tolist(), class_names)
     return list(class_names.values()), [row_of[label] for label in labels.tolist()]
+
+
+def _refuse_inverted(labels, class_names):
+    """Say it if the dict maps names to labels, as class_to_idx of torchvision does."""
+    values = list(class_names.values())
+    if all(label in values for label in labels.tolist()):
+        raise ValueError(
+            "class_names maps names to labels, and must map labels to names. Pass "
+            "{label: name for name, label in class_names.items()}."
+        )
+
+
+def _warn_of_unused(labels, class_names):
+    """Say once that names of a dict have no images: they would be missed in the predictions."""
+    unused = [label for label in class_names if label not in set(labels)]
+    if unused:
+        warn_once(
+            ("dict", *class_names),
+            f"class_names names {listed(unused)}, labels that y does not hold: they are never "
+            f"predicted. Leave them out, or add them after fit with add_classes().",
+        )
+
+
+def _rows_of_names(labels, names):
+    """Match sorted labels with names in order, or integer labels with the names they index.
+
+    A fold that lacks a class shows neither what the labels count from, nor whether someone has
+    numbered the labels of the fold again: so the reading is said.
+    """
+    first, last, n_names = labels[0], labels[-1], len(names)
+    indexes = labels.dtype.kind in "iu" and first >= 0 and last < n_names
+    if len(labels) == n_names or not indexes:
+        return _rows_in_order(labels, n_names, "class_names has {} names")
+    warn_once(
+        ("sequence", *map(str, names)),
+        f"class_names has {n_names} names and y {len(labels)} labels, {first} to {last}. They are "
+        f"taken as positions in class_names ({first} is {names[first]!r}); names without images "
+        f"are never predicted. Pass a dict {{label: name}} if the labels mean something else.",
+    )
+    return labels.tolist()
+
+
+def names_by_label(labels, class_names):
+    """Return a dict of label to the name that `class_names` gives it, empty if that is None."""
+    if class_names is None:
+        return {}
+    names, rows = _named_rows(labels, class_names)
+    return dict(zip(labels.tolist(), [names[row] for row in rows], strict=True))
 
 
 def _check_order(labels, names):

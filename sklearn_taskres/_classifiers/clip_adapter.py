@@ -51,8 +51,9 @@ class CLIPAdapterClassifier(BaseCLIPClassifier):
         the sorted labels. ``"class_means"`` takes the mean embedding of each class's images and
         needs no text. Change it whenever the images were embedded by another model.
     class_names : dict of label to str, sequence of str, or None
-        Names of the labels; a sequence in the order of the sorted labels, and indexed by integer
-        labels where a fold lacks a class. None: the labels are the names.
+        Names of the labels. A sequence is in the order of the sorted labels; if there are fewer
+        labels than names, as in a fold that lacks a class, integer labels index it from 0, and a
+        warning says so. Pass a dict if labels count from 1. None: the labels are the names.
     branch : {"image", "text", "text-direct", "text-additive"}, default="image"
         What is adapted. "image": f' = (1 - r) f + r φ(f), the paper's best. "text":
         t' = (1 - r) t + r φ(t). The last two are the ablations of the TaskRes paper [2]_:

@@ -51,8 +51,9 @@ class CoOpClassifier(BaseCLIPClassifier):
         whenever the images were embedded by another model. Arrays and "class_means" have no text
         tower and are refused.
     class_names : dict of label to str, sequence of str, or None
-        Names of the labels; a sequence in the order of the sorted labels, and indexed by integer
-        labels where a fold lacks a class. None: the labels are the names.
+        Names of the labels. A sequence is in the order of the sorted labels; if there are fewer
+        labels than names, as in a fold that lacks a class, integer labels index it from 0, and a
+        warning says so. Pass a dict if labels count from 1. None: the labels are the names.
     n_context : int, default=16
         Number of context vectors M. Lower it where the model reads few tokens (the error says how
         many fit; "glyph-clip" reads 16 in all) and where images are few: 4 is the other published
@@ -300,8 +301,9 @@ class CoOpClassifier(BaseCLIPClassifier):
 
         Parameters
         ----------
-        classes : dict of label to str, or of label to array-like of shape (n_features,)
-            Names of the new classes, or their raw text embeddings.
+        classes : dict of label to str or array-like of shape (n_features,), or list of str
+            Names of the new classes, or their raw text embeddings. If the labels are names, a list
+            of names will do.
 
         Returns
         -------
@@ -314,6 +316,7 @@ class CoOpClassifier(BaseCLIPClassifier):
             If a label is known already or of another kind than the others, the name is too long for
             the context, or each class has a context of its own (``class_specific=True``).
         """
+        classes = self._by_label(classes)
         grown = super().add_classes(classes)
         labels = [label for label, value in classes.items() if isinstance(value, str)]
         if labels:

@@ -10,6 +10,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from .._formulas import scaled_classifier
+from .wording import listed
 
 
 class OpenClassesMixin:
@@ -17,6 +18,7 @@ class OpenClassesMixin:
 
     _class_arrays: tuple[str, ...]
     _base_factor: float
+    _name_of: dict
     _text_base: Any
     base_: np.ndarray
     classes_: np.ndarray
@@ -48,8 +50,8 @@ class OpenClassesMixin:
         unknown = [label for label in wanted.tolist() if label not in set(self.classes_.tolist())]
         if unknown:
             raise ValueError(
-                f"The labels {unknown[:5]} are not among the {len(self.classes_)} classes of this "
-                f"{type(self).__name__}. Its classes_ lists them."
+                f"The labels {listed(unknown)} are not among the {len(self.classes_)} classes of "
+                f"this {type(self).__name__}. Its classes_ lists them."
             )
         if len(wanted) < 2:
             raise ValueError(f"select_classes needs at least two labels. Got {wanted.tolist()}.")
@@ -64,9 +66,9 @@ class OpenClassesMixin:
 
         Parameters
         ----------
-        classes : dict of label to str, or of label to array-like of shape (n_features,)
-            Names of the new classes, embedded as the text base embeds the others. Where the base
-            is an array: their raw text embeddings.
+        classes : dict of label to str or array-like of shape (n_features,), or list of str
+            Names of the new classes, embedded as the text base embeds the others. If the base is
+            an array: their raw text embeddings. If the labels are names, a list of names will do.
 
         Returns
         -------
@@ -85,33 +87,42 @@ class OpenClassesMixin:
                 f"{type(self).__name__} can't add classes without images: "
                 f"{self._cannot_add_classes} Fit again with images of the new classes."
             )
+        classes = self._by_label(classes)
         labels = self._new_labels(classes)
         new = self._new_rows(self._embed_new_classes(list(classes.values())))
         order = np.argsort(np.concatenate([self.classes_, labels]), kind="stable")
-        return self._with_class_arrays(
+        grown = self._with_class_arrays(
             lambda name: np.concatenate(
                 [getattr(self, name), labels if name == "classes_" else new[name]]
             )[order]
         )
+        grown._name_of |= {k: name for k, name in classes.items() if isinstance(name, str)}
+        return grown
 
     @property
     def _cannot_add_classes(self) -> str | None:
         return None
 
+    def _by_label(self, classes):
+        """Turn a list of names into a dict, if the labels are names themselves."""
+        is_list = isinstance(classes, list | tuple) and all(isinstance(c, str) for c in classes)
+        are_names = isinstance(self.classes_[0], str)
+        return {name: name for name in classes} if is_list and are_names else classes
+
     def _new_labels(self, classes):
         if not (isinstance(classes, Mapping) and classes):
             raise ValueError(
-                f"add_classes takes a dict of label to name or embedding, with at least one. Got "
-                f"{classes!r:.60}."
+                f"add_classes takes a dict of label to name or embedding, or a list of names if "
+                f"the labels are names, with at least one. Got {classes!r:.60}."
             )
         known = self.classes_.tolist()
         again = [label for label in classes if label in known]
         if again:
-            raise ValueError(f"The labels {again[:5]} are in classes_ already. Use new labels.")
+            raise ValueError(f"The labels {listed(again)} are in classes_ already. Use new labels.")
         strangers = [label for label in classes if _kind(label) != _kind(known[0])]
         if strangers:
             raise ValueError(
-                f"The new labels {strangers[:5]} are of another kind than classes_ (such as "
+                f"The new labels {listed(strangers)} are of another kind than classes_ (such as "
                 f"{known[0]!r}). Use labels of one kind."
             )
         return np.array(list(classes), dtype=object if self.classes_.dtype.kind == "O" else None)

@@ -1,7 +1,9 @@
 """Scores of the candidates of a search, and the table that GridSearchCV would make of them."""
 
 import contextlib
+import functools
 import inspect
+import threading
 import time
 import warnings
 
@@ -10,6 +12,7 @@ import sklearn
 from scipy.stats import rankdata
 from sklearn.metrics import check_scoring
 from sklearn.utils.metadata_routing import get_routing_for_object
+from threadpoolctl import ThreadpoolController
 
 
 class SearchTable:
@@ -26,7 +29,7 @@ class SearchTable:
         start = time.perf_counter()
         is_weighted = self.is_weighted and sample_weight is not None
         params = {"sample_weight": sample_weight} if is_weighted else {}
-        with self.failures_of([i], fold), warnings.catch_warnings():
+        with self.failures_of([i], fold), warnings.catch_warnings(), _one_blas_thread():
             warnings.filterwarnings("ignore", "The number of unique classes")  # old scikit-learn
             self.values[i, fold] = self.scorer(clf, X, y, **params)
         self.times[i, fold] = time.perf_counter() - start
@@ -65,7 +68,7 @@ class SearchTable:
             f"{len(self.errors)} of {self.values.size} pairs of candidate and fold have no score "
             f"(NaN). The first error was {self.errors[0]!r}",
             UserWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
     def results(self):
@@ -81,6 +84,22 @@ class SearchTable:
         worst_last = np.nan_to_num(table["mean_test_score"], nan=-np.inf)
         table["rank_test_score"] = rankdata(-worst_last, method="min").astype(np.int32)
         return table
+
+
+def _one_blas_thread():
+    """Score on one thread of BLAS, if this is the main thread: the number is the whole process's.
+
+    OpenBLAS's threads keep the cores busy for a tenth of a second after each product, and in that
+    time every operation of torch waits for a core.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return contextlib.nullcontext()
+    return _blas().limit(limits=1, user_api="blas")
+
+
+@functools.cache
+def _blas():
+    return ThreadpoolController()
 
 
 def _takes_weights(scorer):

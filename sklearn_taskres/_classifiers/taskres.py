@@ -36,8 +36,9 @@ class TaskResClassifier(BaseCLIPClassifier):
         embedding of each class's images, for encoders without a text side. Change it whenever the
         images were embedded by another model, or to search over prompts (``base__templates``).
     class_names : dict of label to str, sequence of str, or None
-        Names of the labels; a sequence in the order of the sorted labels, and indexed by integer
-        labels where a fold lacks a class. None: the labels are the names.
+        Names of the labels. A sequence is in the order of the sorted labels; if there are fewer
+        labels than names, as in a fold that lacks a class, integer labels index it from 0, and a
+        warning says so. Pass a dict if labels count from 1. None: the labels are the names.
     alpha : float, default=0.5
         Scale α of the residual. 0 is zero-shot (or the enhanced base alone). Adam makes its step
         whatever the gradient's size, so (alpha, lr, weight_decay) acts as
@@ -289,14 +290,14 @@ class TaskResClassifier(BaseCLIPClassifier):
                 "embeddings (norm about 10 for OpenAI's CLIP); on unit rows the same learning rate "
                 "acts about ten times as strongly. Pass the raw embeddings, or base_norm=10.",
                 UserWarning,
-                stacklevel=6,
+                stacklevel=7,
             )
         if self.residual != "text" and np.allclose(row_norms(next(chunks(X))[1]), 1, atol=1e-3):
             warnings.warn(
                 f"residual={self.residual!r} adds to raw image embeddings, and the rows of X have "
                 f"unit norm: on them it is another, weaker method. Embed with normalize=False.",
                 UserWarning,
-                stacklevel=6,
+                stacklevel=7,
             )
 
     def _tune_base(self, rows, y, training):

@@ -12,6 +12,7 @@ from sklearn.model_selection import ParameterGrid, StratifiedKFold, check_cv
 from sklearn.utils import _safe_indexing, check_random_state, indexable
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
+from .fitting import all_or_nothing
 from .fold import Room, TaskResFold
 from .recipe import auto_lr
 from .search_table import SearchTable
@@ -202,6 +203,7 @@ class TaskResClassifierCV(TaskResClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=False)  # the candidates' values are checked as such
     def fit(self, X, y, sample_weight=None, groups=None):
         """Search, and fit the best candidate on all rows.
@@ -298,7 +300,7 @@ class TaskResClassifierCV(TaskResClassifier):
                 "Some class has one image, so none can be held out and nothing is searched: the "
                 "classifier takes alpha=0.5 where that is a candidate, else the first candidate.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
             return []
         folds = StratifiedKFold(n_folds).split(rows, y[rows])

@@ -63,8 +63,9 @@ class TipAdapterClassifier(BaseCLIPClassifier):
         the sorted labels. ``"class_means"`` takes the mean embedding of each class's images and
         needs no text. Change it whenever the images were embedded by another model.
     class_names : dict of label to str, sequence of str, or None
-        Names of the labels; a sequence in the order of the sorted labels, and indexed by integer
-        labels where a fold lacks a class. None: the labels are the names.
+        Names of the labels. A sequence is in the order of the sorted labels; if there are fewer
+        labels than names, as in a fold that lacks a class, integer labels index it from 0, and a
+        warning says so. Pass a dict if labels count from 1. None: the labels are the names.
     fine_tune : bool, default=False
         Learn the cached rows F by cross-entropy, from the images' embeddings on (Tip-Adapter-F).
         Try it where zero-shot is poor: with automatic α and β it gained about 6 points on dtd at 4

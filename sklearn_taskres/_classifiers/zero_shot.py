@@ -7,6 +7,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from .._formulas import scaled_classifier
 from .base import BaseCLIPClassifier
+from .fitting import all_or_nothing
 
 
 class ZeroShotClassifier(BaseCLIPClassifier):
@@ -79,6 +80,7 @@ class ZeroShotClassifier(BaseCLIPClassifier):
         self.base_norm = base_norm
         self.logit_scale = logit_scale
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
         """Find the class embeddings.

@@ -48,6 +48,22 @@ def _check_has_base(estimator):
     )
 
 
+def names_of_classes(classifier):
+    """Return the name of each class of a fitted classifier; without `class_names`, the labels.
+
+    Parameters
+    ----------
+    classifier : estimator
+        A fitted classifier of the package.
+
+    Returns
+    -------
+    list
+        In the order of ``classes_``. A class that was added by an embedding goes by its label.
+    """
+    return [classifier._name_of.get(label, label) for label in classifier.classes_.tolist()]
+
+
 def zero_shot_classifier(classifier, X=None, y=None):
     """Return the zero-shot classifier that a classifier starts from.
 

@@ -14,7 +14,7 @@ from ._drawing import (
     shortened,
     signed,
 )
-from ._estimators import classifier_and_rows, zero_shot_classifier
+from ._estimators import classifier_and_rows, names_of_classes, zero_shot_classifier
 from ._labels import coded_labels, names_to_show
 from .magnitude import residual_magnitude
 
@@ -96,7 +96,8 @@ class ClassGainDisplay:
         y : array-like of shape (n_samples,)
             Labels.
         display_labels : array-like of shape (n_classes,), optional
-            Names to show for ``classes_``. None shows the labels.
+            Names to show for ``classes_``. None shows those of the classifier's `class_names`, or
+            the labels if it has none.
         n_classes : int, default=20
             How many classes are drawn: those that lost most, up to half, and those that
             gained most.
@@ -116,6 +117,8 @@ class ClassGainDisplay:
         classifier, rows = classifier_and_rows(estimator, X)
         check_is_fitted(classifier)
         start = zero_shot_classifier(classifier)
+        if display_labels is None:
+            display_labels = names_of_classes(classifier)
         learned = getattr(classifier, "residual", None) in ("text", "both")
         return cls.from_predictions(
             y,

@@ -5,7 +5,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._clip.images import list_images, read_image
 from ._drawing import BETTER, NEUTRAL, WORSE, axes_or_new, set_message, shortened
-from ._estimators import classifier_and_rows, zero_shot_classifier
+from ._estimators import classifier_and_rows, names_of_classes, zero_shot_classifier
 from ._labels import names_to_show
 
 _TIMES = ("before", "after")
@@ -94,7 +94,8 @@ class NearestImagesDisplay:
         y : array-like of shape (n_samples,), optional
             Labels. With them each image is named, and those of other classes are marked.
         display_labels : array-like of shape (n_classes,), optional
-            Names to show for ``classes_``. None shows the labels.
+            Names to show for ``classes_``. None shows those of the classifier's `class_names`, or
+            the labels if it has none.
         ax : matplotlib.axes.Axes, optional
             Where to draw; its frame is hidden. None makes a figure.
 
@@ -115,6 +116,8 @@ class NearestImagesDisplay:
         starts = zero_shot_classifier(classifier), classifier
         scores = np.array([_scores(clf, rows, column) for clf in starts])
         indices = np.argsort(-scores, axis=1, kind="stable")[:, :n_images]
+        if display_labels is None:
+            display_labels = names_of_classes(classifier)
         names = names_to_show(classifier.classes_, display_labels).tolist()
         display = cls(
             tuple([read_image(images[i]) for i in row] for row in indices),

@@ -15,7 +15,7 @@ from ._drawing import (
     rows_of_classes,
     set_message,
 )
-from ._estimators import classifier_and_rows, zero_shot_classifier
+from ._estimators import classifier_and_rows, names_of_classes, zero_shot_classifier
 from ._labels import coded_labels, names_to_show
 
 #: Zero-shot accuracies of CLIP RN50 in %, with the number of classes, as Zhou et al. (CoOp, IJCV
@@ -200,7 +200,10 @@ class TransferDifficultyDisplay:
             What the estimator takes: embeddings, or images before a pipeline.
         y : array-like of shape (n_samples,)
             Labels.
-        display_labels, baseline, average, min_difficulty, min_precision, n_classes, ax
+        display_labels : array-like of shape (n_classes,), optional
+            Names to show for the sorted labels. None shows those of the classifier's `class_names`,
+            or the labels if it has none.
+        baseline, average, min_difficulty, min_precision, n_classes, ax
             As in `from_predictions`.
 
         Returns
@@ -219,6 +222,9 @@ class TransferDifficultyDisplay:
         """
         classifier, rows = classifier_and_rows(estimator, X)
         start = zero_shot_classifier(classifier, rows, y)
+        if display_labels is None:
+            named = classifier if hasattr(classifier, "classes_") else start
+            display_labels = names_of_classes(named)
         display = cls._judged(
             (y, start.predict(rows), start.classes_, display_labels),
             (baseline, average),
