@@ -1,8 +1,11 @@
 """The encoder against open_clip's own calls done right, and each of open_clip's traps."""
 
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -75,7 +78,7 @@ def test_images_as_open_clip(family, make_clip, photos):
     pixels = torch.stack([transform(photo) for photo in photos])
     with torch.inference_mode():
         expected = model.encode_image(pixels, normalize=False).numpy()
-    encoder = load_encoder(make_clip(family), None, device="cpu")
+    encoder = load_encoder(make_clip(family), None, device="cpu", precision="float32")
     actual = encoder.encode_images([encoder.preprocess(photo) for photo in photos])
     assert actual.dtype == np.float32
     assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
@@ -147,8 +150,8 @@ def test_sizes_and_scale(make_clip):
 
 def test_devices_agree(device, tiny_clip, photos):
     """Every device gives the embeddings of the CPU."""
-    cpu = load_encoder(tiny_clip, None, device="cpu")
-    other = load_encoder(tiny_clip, None, device=device)
+    cpu = load_encoder(tiny_clip, None, device="cpu", precision="float32")
+    other = load_encoder(tiny_clip, None, device=device, precision="float32")
     pixels = [cpu.preprocess(photo) for photo in photos]
     assert_allclose(other.encode_images(pixels), cpu.encode_images(pixels), atol=1e-2)
     assert_allclose(other.encode_texts(PROMPTS), cpu.encode_texts(PROMPTS), atol=1e-2)
@@ -200,7 +203,7 @@ def test_quick_gelu_of_a_tag(tiny_architecture, photos):
     pixels = torch.stack([transform(photo) for photo in photos])
     with torch.inference_mode():
         expected = model.encode_image(pixels).numpy()
-    encoder = load_encoder(name, "quick", device="cpu")
+    encoder = load_encoder(name, "quick", device="cpu", precision="float32")
     actual = encoder.encode_images([encoder.preprocess(photo) for photo in photos])
     assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
@@ -346,7 +349,7 @@ def test_folder_has_its_own_preprocessing(tmp_path, clip_writer, photos):
     save_clip, configs = clip_writer
     name = save_clip(tmp_path, configs["vit"], mean=[0, 0, 0], std=[1, 1, 1], resize_mode="squash")
     _, transform, _ = reference(name)
-    encoder = load_encoder(name, None, device="cpu")
+    encoder = load_encoder(name, None, device="cpu", precision="float32")
     for photo in photos:
         pixels = torch.from_numpy(np.stack([encoder.preprocess(photo)]))
         assert torch.equal(encoder._normalised(pixels)[0], transform(photo))
@@ -387,6 +390,25 @@ def test_fingerprint_needs_no_weights(monkeypatch):
         find_model("ViT-B-32", tag).fingerprint("float32") for tag in ("openai", "laion2b_e16")
     }
     assert len(prints) == 2
+
+
+_FORK = """
+import multiprocessing, sys, torch
+from sklearn_taskres._clip.encoder import load_encoder
+torch.set_num_threads(2)
+encode = lambda: load_encoder(sys.argv[1], None, device="cpu").encode_texts(["a cat"] * 500)
+encode()
+child = multiprocessing.get_context("fork").Process(target=encode, daemon=True)
+child.start()
+child.join(60)
+sys.exit(child.exitcode != 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_encodes(tiny_clip):
+    """Threads that computed before a fork are not waited for in the child, where they are gone."""
+    subprocess.run([sys.executable, "-c", _FORK, tiny_clip], check=True, timeout=120)  # noqa: S603
 
 
 def test_threads_load_once(tmp_path, clip_writer, monkeypatch):
