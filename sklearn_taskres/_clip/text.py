@@ -223,16 +223,10 @@ class CLIPTextFeaturizer(CLIPTransformer):
             or its text tower is not open_clip's plain text transformer.
         """
         from .._device import resolve_device
-        from .encoder import load_encoder
         from .prompt_tower import PromptTower
 
         self._validate_params()
-        encoder = load_encoder(
-            self.model_name,
-            self.pretrained,
-            device=resolve_device(self.device if device is None else device, dtype),
-            precision=self.precision,
-        )
+        encoder = self._encoder(resolve_device(self.device if device is None else device, dtype))
         return PromptTower(encoder, self._names(class_names), context, position)
 
     def logit_scale(self):
