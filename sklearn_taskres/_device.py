@@ -1,12 +1,17 @@
 """Where tensors live and how precisely they are multiplied: device and precision, resolved."""
 
 import contextlib
+import os
 from collections.abc import Callable
 
 import torch
 
 #: Values of every ``precision`` parameter of the package.
 PRECISIONS = ("auto", "float32", "bfloat16")
+
+if hasattr(os, "register_at_fork"):
+    # OpenMP's threads do not survive a fork: a child that shares work with them waits forever
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def resolve_device(device=None, dtype="float32"):

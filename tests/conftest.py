@@ -1,4 +1,9 @@
-"""Tiny CLIPs with random weights, one of each family, so that no test needs the network."""
+"""Tiny CLIPs with random weights, one of each family, and the CPU that the tests are to meet.
+
+``SKLEARN_TASKRES_TEST_CPU=bf16`` feigns a CPU with bfloat16 units, ``=plain`` one without, so that
+"auto" is another precision; without it the machine speaks for itself. ``-m model`` picks the tests
+that this can change, those that load a model.
+"""
 
 import functools
 import os
@@ -11,6 +16,12 @@ from sklearn_taskres.benchmark.random_clip import write_random_clip
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for NumPy in the processes that share the tests
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+
+#: What `torch.cpu.get_capabilities` says instead of the machine.
+_CPUS = {"bf16": {"cpu_name": "AMD EPYC", "avx512_bf16": True}, "plain": {"cpu_name": "plain"}}
+#: Test files all of whose tests are marked `model`, and fixtures that lead to a model.
+_MODEL_FILES = {"test_digits", "test_embedding", "test_encoder", "test_featurizers", "test_glyph"}
+_MODEL_FIXTURES = {"clip_writer", "make_clip", "tiny_clip"}
 
 _VIT = {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8}
 _TEXT = {"context_length": 24, "vocab_size": 49408, "width": 12, "heads": 2, "layers": 1}
@@ -50,6 +61,41 @@ CONFIGS = {
 }
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "model: loads a CLIP, so that the CPU's precision matters")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        uses = _MODEL_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+        if uses or item.path.stem in _MODEL_FILES:
+            item.add_marker("model")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cpu():
+    """Name of the CPU that is feigned, None for the machine's own; forked processes inherit it."""
+    import torch
+
+    name = os.environ.get("SKLEARN_TASKRES_TEST_CPU")
+    with pytest.MonkeyPatch.context() as patch:
+        if name is not None:
+            patch.setattr(torch.cpu, "get_capabilities", _CPUS[name].copy, raising=False)
+        yield name
+
+
+@pytest.fixture(autouse=True)
+def only_marked_tests_load_a_model(request, monkeypatch):
+    """A test that is not marked fails when it loads a model, so that ``-m model`` misses none."""
+    from sklearn_taskres._clip import encoder
+
+    def load_encoder(*args, **kwargs):
+        pytest.fail("This test loads a model: mark it with @pytest.mark.model.")
+
+    if request.node.get_closest_marker("model") is None:
+        monkeypatch.setattr(encoder, "load_encoder", load_encoder)
+
+
 @pytest.fixture(scope="session")
 def make_clip(tmp_path_factory):
     """Family (a key of CONFIGS) to the name of a tiny model of it, saved once a session."""
@@ -71,11 +117,11 @@ def clip_writer():
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_thread():
+def few_threads():
     """Tensors here are tiny: threads that wait for each other would take most of the time."""
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # 1 unless one asks for more
 
 
 @pytest.fixture(autouse=True)

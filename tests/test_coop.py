@@ -191,7 +191,8 @@ def test_underscores_are_read_as_the_base_reads_them(small):
     plain = clone(text).set_params(replace_underscores=False)
     words = {"context_init": "a photo of a", "max_epochs": 0}
     fits = [coop(base, **words).fit(X, y) for base in (text, plain)]
-    assert_allclose(fits[0].coef_[[0, 2, 3]], fits[1].coef_[[0, 2, 3]])
+    # float32 sums of other neighbours in the batch: the scale makes rounding a few 1e-5
+    assert_allclose(fits[0].coef_[[0, 2, 3]], fits[1].coef_[[0, 2, 3]], rtol=0, atol=1e-4)
     assert not np.allclose(fits[0].coef_[1], fits[1].coef_[1], atol=1e-3)
 
 
@@ -261,6 +262,7 @@ def test_a_context_that_does_not_fit(small):
         coop(text, context_init=" ").fit(X, y)
 
 
+@pytest.mark.model
 def test_the_published_context_is_too_long_for_the_bundled_model():
     """With glyph-clip the default of 16 vectors ends in an error that names the largest number."""
     y = np.repeat(["one", "two"], 2)
@@ -400,6 +402,7 @@ def digits():
 
 
 @pytest.mark.parametrize("n_shots", [8, 16])
+@pytest.mark.model
 def test_coop_gains_on_its_zero_shot(n_shots):
     """On real digits a short training is above the template, on all rows that it did not see.
 

@@ -1,18 +1,24 @@
 """The encoder against open_clip's own calls done right, and each of open_clip's traps."""
 
 import json
+import os
 import pickle
+import re
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import huggingface_hub.constants
 import numpy as np
 import open_clip
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -30,6 +36,10 @@ from sklearn_taskres._clip.prompt_tower import PromptTower, _prompts_with_gaps
 
 FAMILIES = ("vit", "resnet", "custom_text", "siglip", "coca")
 PROMPTS = ["a photo of a cat.", "a photo of a great white shark.", "stripes"]
+
+
+def _hub_error(kind):
+    return kind.__new__(kind)  # its __init__ wants the response of a server
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +85,7 @@ def test_images_as_open_clip(family, make_clip, photos):
     pixels = torch.stack([transform(photo) for photo in photos])
     with torch.inference_mode():
         expected = model.encode_image(pixels, normalize=False).numpy()
-    encoder = load_encoder(make_clip(family), None, device="cpu")
+    encoder = load_encoder(make_clip(family), None, device="cpu", precision="float32")
     actual = encoder.encode_images([encoder.preprocess(photo) for photo in photos])
     assert actual.dtype == np.float32
     assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
@@ -147,8 +157,8 @@ def test_sizes_and_scale(make_clip):
 
 def test_devices_agree(device, tiny_clip, photos):
     """Every device gives the embeddings of the CPU."""
-    cpu = load_encoder(tiny_clip, None, device="cpu")
-    other = load_encoder(tiny_clip, None, device=device)
+    cpu = load_encoder(tiny_clip, None, device="cpu", precision="float32")
+    other = load_encoder(tiny_clip, None, device=device, precision="float32")
     pixels = [cpu.preprocess(photo) for photo in photos]
     assert_allclose(other.encode_images(pixels), cpu.encode_images(pixels), atol=1e-2)
     assert_allclose(other.encode_texts(PROMPTS), cpu.encode_texts(PROMPTS), atol=1e-2)
@@ -200,7 +210,7 @@ def test_quick_gelu_of_a_tag(tiny_architecture, photos):
     pixels = torch.stack([transform(photo) for photo in photos])
     with torch.inference_mode():
         expected = model.encode_image(pixels).numpy()
-    encoder = load_encoder(name, "quick", device="cpu")
+    encoder = load_encoder(name, "quick", device="cpu", precision="float32")
     actual = encoder.encode_images([encoder.preprocess(photo) for photo in photos])
     assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
@@ -236,15 +246,52 @@ def test_unknown_model_gets_a_suggestion(typo, meant):
         load_encoder(typo, "openai")
 
 
-@pytest.mark.parametrize("name", ["ViT-B-32", "hf-hub:someone/some-clip"])
-def test_offline(name):
-    """Without a network the error is ours, at once, and names the model, the place and ways out."""
-    start = time.perf_counter()
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("ViT-B-32", ("weights file", "model_name='ViT-B-32-quickgelu'", "clip_224.openai")),
+        ("hf-hub:someone/some-clip", ("open_clip_config.json", "someone/some-clip")),
+    ],
+)
+def test_offline(name, parts):
+    """The error is ours: why, the model, the place, where to get the file, and no traceback."""
     with pytest.raises(ModelUnavailableError) as info:
         load_encoder(name, "openai")
-    assert time.perf_counter() - start < 1
-    for part in (name, "huggingface", "weights file", "local-dir:", "glyph-clip"):
+    assert info.value.__suppress_context__
+    always = ("HF_HUB_OFFLINE forbids it", name, "huggingface", "local-dir:", "glyph-clip")
+    for part in (*always, *parts):
         assert part in str(info.value)
+
+
+def test_offline_needs_no_quick_gelu():
+    """A tag that was trained with plain GELU keeps its architecture's name."""
+    with pytest.raises(ModelUnavailableError, match="pass model_name='ViT-B-32', pretrained=") as e:
+        load_encoder("ViT-B-32", "laion2b_s34b_b79k")
+    assert "quickgelu" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ConnectionError("no route to host"), "no connection to the hub"),
+        (_hub_error(RepositoryNotFoundError), "the hub does not have it"),
+        (_hub_error(GatedRepoError), "registered users"),
+        (RuntimeError("checksum\nand more"), "downloaded: checksum. Get"),
+    ],
+)
+def test_why_a_download_failed(error, reason, monkeypatch):
+    """The reason is found behind the errors that wrap it."""
+
+    def fail(*_, **__):
+        try:
+            raise error
+        except Exception as inner:
+            raise FileNotFoundError("Failed to download file") from inner
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(open_clip, "download_pretrained", fail)
+    with pytest.raises(ModelUnavailableError, match=reason):
+        load_encoder("ViT-B-32", "openai")
 
 
 def test_offline_names_the_tag():
@@ -346,20 +393,167 @@ def test_folder_has_its_own_preprocessing(tmp_path, clip_writer, photos):
     save_clip, configs = clip_writer
     name = save_clip(tmp_path, configs["vit"], mean=[0, 0, 0], std=[1, 1, 1], resize_mode="squash")
     _, transform, _ = reference(name)
-    encoder = load_encoder(name, None, device="cpu")
+    encoder = load_encoder(name, None, device="cpu", precision="float32")
     for photo in photos:
         pixels = torch.from_numpy(np.stack([encoder.preprocess(photo)]))
         assert torch.equal(encoder._normalised(pixels)[0], transform(photo))
 
 
-def test_empty_folder(tmp_path, clip_writer):
-    """A folder without configuration or weights is refused, saying what is missing."""
-    with pytest.raises(ValueError, match=r"holds open_clip_config\.json"):
+def test_incomplete_folder(tmp_path, clip_writer):
+    """A folder that is not there or lacks a file is refused, naming both files and what is in."""
+    with pytest.raises(ValueError, match=r"there is none at .*clip__model_name in a pipeline"):
+        load_encoder(f"local-dir:{tmp_path / 'no'}", None)
+    config, weights = tmp_path / "open_clip_config.json", tmp_path / "open_clip_model.safetensors"
+    weights.touch()
+    with pytest.raises(ValueError, match=r"lacks open_clip_config\.json.*get_model_config"):
         load_encoder(f"local-dir:{tmp_path}", None)
-    config = {"model_cfg": clip_writer[1]["vit"]}
-    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="holds no weights"):
+    weights.unlink()
+    config.write_text(json.dumps({"model_cfg": clip_writer[1]["vit"]}))
+    with pytest.raises(ValueError, match=r"lacks weights\. .*open_clip_model\.safetensors"):
         load_encoder(f"local-dir:{tmp_path}", None)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"model_cfg": {"embed_dim": 3}}'])
+def test_broken_configuration(content, tmp_path):
+    """A configuration that is not one is refused by name."""
+    (tmp_path / "open_clip_model.safetensors").touch()
+    (tmp_path / "open_clip_config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"The configuration .*open_clip_config\.json"):
+        load_encoder(f"local-dir:{tmp_path}", None)
+
+
+def test_home_is_expanded(tmp_path, clip_writer, tiny_architecture, monkeypatch):
+    """A path may begin with ~, of a weights file as of a folder."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    clip_writer[0](tmp_path / "model", clip_writer[1]["vit"])
+    name, weights = tiny_architecture
+    shutil.copy(weights, tmp_path / "weights.safetensors")
+    folder = load_encoder("local-dir:~/model", None, device="cpu")
+    file = load_encoder(name, "~/weights.safetensors", device="cpu")
+    assert folder.encode_texts(PROMPTS).shape == file.encode_texts(PROMPTS).shape == (3, 16)
+
+
+# models that want more than to be read --------------------------------------------------------
+
+
+_CODE = "open({!r}, 'w').close()\nfrom transformers import BertConfig as Evil\n"
+
+
+@pytest.fixture
+def hostile(tmp_path, clip_writer, monkeypatch):
+    """Changes of text_cfg and of transformers' own files to the name of a model with code."""
+    pytest.importorskip("transformers")
+
+    def write(text_cfg, **files):
+        (tmp_path / "code.py").write_text(_CODE.format(str(tmp_path / "ran")))
+        for name, content in files.items():
+            (tmp_path / f"{name}.json").write_text(json.dumps(content))
+        save_clip, configs = clip_writer
+        name = save_clip(tmp_path, configs["vit"])
+        config = {**configs["vit"], "text_cfg": {**configs["vit"]["text_cfg"], **text_cfg}}
+        content = json.dumps({"model_cfg": config})
+        (tmp_path / "open_clip_config.json").write_text(content)
+        return name
+
+    def ask(*_):
+        pytest.fail("asked at the terminal whether to run code")
+
+    monkeypatch.setattr("builtins.input", ask)
+    yield write
+    assert not (tmp_path / "ran").exists()
+
+
+_AUTO_MAP = {"AutoTokenizer": ["code.Evil", None], "AutoConfig": "code.Evil"}
+
+
+@pytest.mark.parametrize(
+    "text_cfg",
+    [
+        {"hf_tokenizer_name": "own", "tokenizer_kwargs": {"trust_remote_code": True}},
+        {"hf_tokenizer_name": "own", "tokenizer_kwargs": {"deep": [{"code_revision": "main"}]}},
+        {"trust_remote_code": True},
+    ],
+)
+def test_a_configuration_that_asks_to_run_code(hostile, text_cfg):
+    """The key is refused by name, before anything is loaded."""
+    name = hostile(text_cfg, config={"model_type": "bert"})
+    with pytest.raises(ValueError, match=r"has the key '(trust_remote|code)_\w+', .* is refused"):
+        find_model(name, None)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "own"])
+def test_a_tokenizer_with_code(hostile, model_type):
+    """A tokenizer's own code is not run, with or without one of transformers' to take its place."""
+    settings = {"tokenizer_class": "Evil", "auto_map": _AUTO_MAP}
+    config = {"model_type": model_type}
+    name = hostile({"hf_tokenizer_name": "own"}, tokenizer_config=settings, config=config)
+    message = {"bert": "could not be read from its folder", "own": "wants to run Python code"}
+    with pytest.raises((ValueError, OSError), match=message[model_type]) as info:
+        find_model(name, None).tokenizer()
+    assert "trust_remote_code" not in str(info.value)
+
+
+def test_a_text_tower_with_code(hostile, tmp_path):
+    """A text tower whose configuration is code is refused without a question."""
+    name = hostile(
+        {"hf_model_name": str(tmp_path), "hf_proj_type": "linear"},
+        config={"model_type": "own", "auto_map": _AUTO_MAP},
+    )
+    with pytest.raises(ValueError, match="key 'auto_map'"):
+        load_encoder(name, None, device="cpu")
+
+
+def test_other_settings_of_a_tokenizer(hostile):
+    """A configuration can't choose where a tokenizer is read from."""
+    name = hostile({"tokenizer_kwargs": {"bpe_path": "/etc/passwd"}})
+    with pytest.raises(ValueError, match="sets 'bpe_path' in 'tokenizer_kwargs', which is refused"):
+        find_model(name, None).tokenizer()
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".bin"])
+def test_a_picture_as_weights(suffix, tiny_architecture, tmp_path):
+    """What is not weights is said to be none; nobody is told how to run it."""
+    path = tmp_path / f"weights{suffix}"
+    path.write_bytes(b"\xff\xd8\xff\xe0" + bytes(100))
+    with pytest.raises(ValueError, match="must hold tensors only") as info:
+        load_encoder(tiny_architecture[0], path, device="cpu")
+    assert "weights_only" not in str(info.value)
+    assert info.value.__suppress_context__
+
+
+# names that are meant otherwise ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("openai/clip-vit-base-patch32", "model_name='ViT-B-32', pretrained='openai'"),
+        ("openai/clip-vit-large-patch14-336", "model_name='ViT-L-14-336', pretrained='openai'"),
+        ("someone/a-repository-xyz", "model_name='hf-hub:someone/a-repository-xyz'"),
+    ],
+)
+def test_a_hub_name_as_model(name, hint):
+    """The name of a repository draws the spelling that finds it."""
+    with pytest.raises(ValueError, match=re.escape(hint)):
+        load_encoder(name, "openai")
+
+
+def test_a_path_as_model(tmp_path):
+    """A folder and a file draw the parameter that takes them."""
+    file = tmp_path / "weights.pt"
+    file.touch()
+    with pytest.raises(ValueError, match="model_name='local-dir:/"):
+        load_encoder(str(tmp_path), "openai")
+    with pytest.raises(ValueError, match="weights file goes into pretrained="):
+        load_encoder(str(file), "openai")
+    with pytest.raises(ValueError, match=r"is a folder\. Pass the weights file in it"):
+        load_encoder("ViT-B-32", tmp_path)
+
+
+def test_a_weights_file_that_is_not_there():
+    """The error says where it was looked for, and how to name another."""
+    with pytest.raises(ValueError, match=r"no file .*/no/such/file\.pt\. .*clip__pretrained"):
+        load_encoder("ViT-B-32", "no/such/file.pt")
 
 
 # fingerprints and loading ---------------------------------------------------------------------
@@ -389,6 +583,54 @@ def test_fingerprint_needs_no_weights(monkeypatch):
     assert len(prints) == 2
 
 
+_FORK = """
+import multiprocessing, sys, torch
+from sklearn_taskres._clip.encoder import load_encoder
+torch.set_num_threads(2)
+encode = lambda: load_encoder(sys.argv[1], None, device="cpu").encode_texts(["a cat"] * 500)
+encode()
+child = multiprocessing.get_context("fork").Process(target=encode, daemon=True)
+child.start()
+child.join(60)
+sys.exit(child.exitcode != 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_encodes(tiny_clip):
+    """Threads that computed before a fork are not waited for in the child, where they are gone."""
+    subprocess.run([sys.executable, "-c", _FORK, tiny_clip], check=True, timeout=120)  # noqa: S603
+
+
+def test_tokenizer_files_are_in_the_fingerprint(tmp_path, clip_writer):
+    """A folder whose tokenizer changed is another model; a note beside it changes nothing."""
+    save_clip, configs = clip_writer
+    text_cfg = {**configs["vit"]["text_cfg"], "hf_tokenizer_name": "own"}
+    name = save_clip(tmp_path, {**configs["vit"], "text_cfg": text_cfg})
+    prints = []
+    for file, content in [("tokenizer.json", "1"), ("tokenizer.json", "2"), ("note.md", "3")]:
+        (tmp_path / file).write_text(content)
+        prints.append(find_model(name, None).fingerprint("float32"))
+    assert prints[0] != prints[1] == prints[2]
+
+
+def test_replaced_weights_of_equal_time_and_size(tmp_path, clip_writer):
+    """The fingerprint and the encoder of replaced weights change together."""
+    save_clip, configs = clip_writer
+    before = []
+    for seed in (0, 1):
+        name = save_clip(tmp_path / str(seed), configs["vit"], seed=seed)
+        weights = Path(name.partition(":")[2]) / "open_clip_model.safetensors"
+        os.utime(weights, (1e9, 1e9))
+        (tmp_path / "model").mkdir(exist_ok=True)
+        for file in weights.parent.iterdir():
+            file.replace(tmp_path / "model" / file.name)
+        encoder = load_encoder(f"local-dir:{tmp_path / 'model'}", None)
+        before.append((encoder.source.fingerprint("float32"), encoder.encode_texts(PROMPTS)))
+    assert before[0][0] != before[1][0]
+    assert np.abs(before[0][1] - before[1][1]).max() > 1e-3
+
+
 def test_threads_load_once(tmp_path, clip_writer, monkeypatch):
     """Threads that ask for one model at the same time share one loading."""
     save_clip, configs = clip_writer
@@ -397,7 +639,7 @@ def test_threads_load_once(tmp_path, clip_writer, monkeypatch):
 
     def slow_find(*args):
         loaded.append(args)
-        time.sleep(0.05)
+        time.sleep(0.05)  # time for the others to ask
         return find_model(*args)
 
     def ask():

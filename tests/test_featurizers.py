@@ -1,7 +1,9 @@
 """The two featurizers as scikit-learn transformers: rows, kinds of input, errors, and prompts."""
 
+import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -9,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -108,6 +111,42 @@ def test_rows_do_not_depend_on_company(wing, data):
     batch_size = data.draw(st.integers(1, 10))
     some = clone(featurizer).set_params(batch_size=batch_size).transform(X[index])
     assert_allclose(some, rows[index], **BATCH_NOISE)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_relative_path_is_found_from_another_folder(kind, wing, tiny_clip, tmp_path, monkeypatch):
+    """A pickle remembers where its files lay; the working folder comes first, parameters stay."""
+    featurizer, X = wing
+    folder = Path(tiny_clip.partition(":")[2])
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+    shutil.copytree(folder, tmp_path / "here" / "model")
+    config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-Tiny-Test", config)
+    names = {"file": ("ViT-Tiny-Test", "model/open_clip_model.safetensors")}
+    model_name, pretrained = names.get(kind, ("local-dir:model", None))
+    named = clone(featurizer).set_params(model_name=model_name, pretrained=pretrained, cache=None)
+    monkeypatch.chdir(tmp_path / "here")
+    expected, pickled = named.transform(X), pickle.dumps(named)
+    monkeypatch.chdir(tmp_path / "there")
+    with pytest.raises(ValueError, match=r"no file .*there|there is none at .*there"):
+        clone(named).transform(X)
+    found = pickle.loads(pickle.dumps(pickle.loads(pickled)))  # noqa: S301 (our own)
+    assert_array_equal(found.transform(X), expected)
+    assert (found.model_name, found.pretrained) == (model_name, pretrained)
+
+
+def test_a_tag_is_not_taken_for_a_file(tmp_path, monkeypatch):
+    """A file called like a tag does not get into the pickle."""
+    (tmp_path / "openai").touch()
+    monkeypatch.chdir(tmp_path)
+    assert b"_places" not in pickle.dumps(CLIPFeaturizer())
+
+
+def test_the_model_is_described_by_what_decides():
+    """`pretrained` is left out next to a name that says which weights."""
+    assert CLIPTextFeaturizer("glyph-clip").describe_model() == "'glyph-clip'"
+    assert CLIPTextFeaturizer().describe_model() == "'ViT-B-32', 'openai'"
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])

@@ -181,6 +181,7 @@ def test_difficulty_of_class_means(task):
     assert_allclose(display.precision, start.score(X, y))
 
 
+@pytest.mark.model
 def test_zero_shot_of_an_enhanced_base_is_the_clips_own(digits):
     """Before training means before the text projection was tuned, too."""
     model, images, y = digits
@@ -195,6 +196,7 @@ def test_zero_shot_of_an_enhanced_base_is_the_clips_own(digits):
     assert_allclose(display.before, expected)
 
 
+@pytest.mark.model
 def test_a_pipeline_and_a_search_are_looked_into(digits):
     """Pipeline, search over it, and classifier alone draw the same."""
     model, images, y = digits
@@ -563,6 +565,7 @@ def test_nearest_of_two_classes(task):
     assert bird.indices[1].tolist() == order[:3].tolist()
 
 
+@pytest.mark.model
 def test_nearest_takes_a_pipeline_and_its_images(digits):
     """Before a pipeline X and the images are the same."""
     model, images, y = digits

@@ -193,6 +193,7 @@ def test_a_model_file_loads_and_predicts_without_torch(fitted, tmp_path):
     assert run(code) == str(clf.predict(X).tolist())
 
 
+@pytest.mark.model
 def test_a_pickled_pipeline_holds_its_arrays_and_little_else():
     """A pipeline fitted with the bundled model is within 20 kB of its arrays: no weights in it."""
     from sklearn.datasets import load_digits

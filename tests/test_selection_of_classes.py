@@ -103,6 +103,7 @@ def test_logits_are_columns_of_the_whole(i):
 
 
 @each_classifier
+@pytest.mark.model
 def test_logits_are_those_of_the_sliced_rows(i):
     """decision_function is what the arrays of the kept classes give, as if there were no other."""
     X = arrays()[-1]
@@ -186,6 +187,7 @@ def test_any_selection_in_any_order(i, labels):
     ],
     ids=["taskres", "enhanced", "coop", "coop-class-specific"],
 )
+@pytest.mark.model
 def test_names_of_a_text_base_may_repeat(clf):
     """Embedded by a real text tower, classes of one name are told apart by their labels."""
     text = CLIPTextFeaturizer("glyph-clip")

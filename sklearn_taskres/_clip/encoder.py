@@ -14,7 +14,14 @@ import numpy as np
 import torch
 
 from .._device import PRECISIONS, fastest_precision, product_precision, resolve_device
-from .pretrained import build_model, build_tokenizer, find_model, names_its_weights
+from .pretrained import (
+    build_model,
+    build_tokenizer,
+    file_stamp,
+    find_model,
+    model_folder,
+    names_its_weights,
+)
 
 __all__ = ["Encoder", "build_model", "build_tokenizer", "load_encoder"]
 
@@ -78,10 +85,10 @@ def text_precision(precision):
 def _stamp(model_name, pretrained):
     """State of the files on disk behind a model, so that a replaced file is not served stale."""
     if model_name.startswith("local-dir:"):
-        files = sorted(p for p in Path(model_name.partition(":")[2]).glob("*") if p.is_file())
+        files = sorted(model_folder(model_name).glob("*"))
     else:
-        files = [Path(pretrained)] if pretrained and Path(pretrained).is_file() else []
-    return tuple((str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+        files = [Path(os.path.expanduser(pretrained))] if pretrained else []
+    return tuple(file_stamp(file) for file in files if file.is_file())
 
 
 @functools.lru_cache(maxsize=_KEPT_ENCODERS)

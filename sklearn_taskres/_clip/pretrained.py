@@ -11,15 +11,27 @@ import functools
 import hashlib
 import importlib.util
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
-import huggingface_hub.constants
 import open_clip
 import safetensors.torch
 import torch
 from open_clip.pretrained import download_pretrained_from_hf
 from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+
+from .downloads import ModelUnavailableError, fetched, first_line, hub_address, unavailable
+from .untrusted import (
+    RefusedError,
+    known_tokenizer,
+    own_tokenizer,
+    read_json,
+    refuse_code_of_text_tower,
+    tokenizer_files,
+    wants_code,
+)
 
 #: Name of the model that ships with the package.
 BUNDLED = "glyph-clip"
@@ -39,8 +51,8 @@ _WEIGHTS_NAMES = (
 _NAMED_TAGS = 8
 
 
-class ModelUnavailableError(OSError):
-    """The weights, configuration or tokenizer of a model are neither on disk nor downloadable."""
+#: What the hub calls OpenAI's models, which their readers take for the name of an architecture.
+_HUB_NAME_OF_OPENAI = re.compile(r"openai/clip-vit-(\w)\w+-patch(\d+)(-336)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +68,10 @@ class ModelSource:
     find_weights: Callable
     #: Gives the tokenizer.
     find_tokenizer: Callable
-    #: Name that the weights go by for good, or None where only the file's bytes tell.
+    #: Name that the weights go by for good, or None if only the file's bytes tell.
     weights_id: str | None = None
+    #: Files besides the weights that decide about embeddings: a tokenizer's.
+    other_files: tuple = ()
 
     @property
     def embedding_size(self):
@@ -67,10 +81,11 @@ class ModelSource:
     def fingerprint(self, precision):
         """Text that is equal only where embeddings are: architecture, weights, preprocessing.
 
-        Costs a pass over the weights where they are a file, and nothing else.
+        Costs a pass over the weights if they are a file, and nothing else.
         """
         weights = self.weights_id or _file_digest(self.find_weights())
         parts = [_FORMAT, self.config, self.preprocessing, weights, precision]
+        parts += [(path.name, _file_digest(path)) for path in self.other_files]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
     def preprocess(self):
@@ -87,7 +102,7 @@ class ModelSource:
         try:
             return self.find_tokenizer()
         except Exception as error:  # transformers raises many kinds
-            raise _unavailable(self.name, None, "The tokenizer of ") from error
+            raise self._failed("tokenizer", error) from None
 
     def model(self):
         """Return the model, in eval mode and without gradients, and the token ids it knows.
@@ -104,17 +119,33 @@ class ModelSource:
             try:
                 model = _new_model(self.config)
             except OSError as error:  # the text tower's configuration is fetched from the hub
-                raise _unavailable(self.name, None, "The text tower of ") from error
+                raise self._failed("text tower", error) from None
         try:
             token_ids = _load_weights(model, path)
         except Exception as error:  # pickle, zip, safetensors and torch each raise their own
-            reason = str(error).strip().partition("\n")[0]
             raise ValueError(
-                f"The weights file {path} can't be loaded into {self.name!r}: {reason} It must "
-                f"hold tensors only (safetensors, or torch.save of a state dict), and those of "
-                f"this very architecture."
-            ) from error
+                f"The weights file {path} can't be loaded into {self.name!r}"
+                f"{_why_not_loaded(error)}. It must hold tensors only (safetensors, or torch.save "
+                f"of a state dict), and those of this very architecture."
+            ) from None
         return model.requires_grad_(False).eval(), token_ids
+
+    def _failed(self, part, error):
+        """Return the error for a tokenizer or text tower that could not be had."""
+        what = f"The {part} of model_name={self.name!r}"
+        if wants_code(error):
+            return ValueError(
+                f"{what} wants to run Python code that comes with it, which is refused. Choose a "
+                f"model that needs no code of its own."
+            )
+        if isinstance(error, RefusedError):
+            return error
+        if part == "tokenizer" and self.name.startswith("local-dir:"):
+            return ModelUnavailableError(
+                f"{what} could not be read from its folder: {first_line(error)}. Put all files of "
+                f"the tokenizer into it, such as tokenizer.json and tokenizer_config.json."
+            )
+        return unavailable(what, error, _other_ways())
 
     def _require_transformers(self, key):
         if self.config["text_cfg"].get(key) and importlib.util.find_spec("transformers") is None:
@@ -152,7 +183,7 @@ def find_model(model_name, pretrained):
     if model_name == BUNDLED:
         return _bundled_source()
     if model_name.startswith("local-dir:"):
-        return _folder_source(model_name, Path(model_name.partition(":")[2]))
+        return _folder_source(model_name, model_folder(model_name))
     if model_name.startswith("hf-hub:"):
         return _hub_source(model_name, model_name.partition(":")[2])
     return _architecture_source(model_name, model_name.replace("/", "-"), pretrained)
@@ -172,29 +203,51 @@ def _bundled_source():
             f"Install the package again."
         )
     config, preprocessing = _read_config(config_path)
-    find_tokenizer = functools.partial(build_tokenizer, config_path)
+    find_tokenizer = functools.partial(own_tokenizer, config["text_cfg"])
     return ModelSource(BUNDLED, config, preprocessing, lambda: weights, find_tokenizer)
 
 
+def model_folder(model_name):
+    """Return the folder of a name "local-dir:<folder>"."""
+    return Path(os.path.expanduser(model_name.partition(":")[2]))
+
+
 def _folder_source(model_name, folder):
-    if not (folder / _CONFIG_NAME).is_file():
+    if not folder.is_dir():
         raise ValueError(
-            f"model_name={model_name!r} needs a folder that holds {_CONFIG_NAME}, and {folder} "
-            f"does not. open_clip.push_to_hf_hub.save_for_hf writes such folders."
+            f"model_name={model_name!r} names a folder, and there is none at {folder.absolute()}. "
+            f"Name the one that holds the model: set_params(model_name='local-dir:<folder>'), or "
+            f"clip__model_name in a pipeline."
+        )
+    weights = next((folder / n for n in _WEIGHTS_NAMES if (folder / n).is_file()), None)
+    if weights is None or not (folder / _CONFIG_NAME).is_file():
+        raise ValueError(
+            f"The folder {folder} of model_name={model_name!r} must hold two files, and lacks "
+            f"{_CONFIG_NAME if weights else 'weights'}. They are {_CONFIG_NAME}, a JSON object "
+            f'{{"model_cfg": …, "preprocess_cfg": …}} with what open_clip.get_model_config(<name>) '
+            f"returns and how pixels are prepared (may be empty), and weights, one of "
+            f"{', '.join(_WEIGHTS_NAMES)}."
         )
     config, preprocessing = _read_config(folder / _CONFIG_NAME)
-    weights = next((folder / n for n in _WEIGHTS_NAMES if (folder / n).is_file()), None)
-    if weights is None:
-        raise ValueError(
-            f"The folder of model_name={model_name!r} holds no weights. Put one of "
-            f"{', '.join(_WEIGHTS_NAMES)} beside {_CONFIG_NAME}."
-        )
-    find_tokenizer = functools.partial(open_clip.get_tokenizer, model_name)
-    return ModelSource(model_name, config, preprocessing, lambda: weights, find_tokenizer)
+    text_cfg = config["text_cfg"]
+    is_foreign = text_cfg.get("hf_tokenizer_name") or text_cfg.get("hf_model_name")
+    return ModelSource(
+        model_name,
+        config,
+        preprocessing,
+        find_weights=lambda: weights,
+        find_tokenizer=functools.partial(own_tokenizer, text_cfg, folder),
+        other_files=tuple(tokenizer_files(folder)) if is_foreign else (),
+    )
 
 
 def _hub_source(model_name, repository):
-    fetch = functools.partial(_fetched, model_name, None, download_pretrained_from_hf, repository)
+    remedy = _other_ways(
+        f"{_CONFIG_NAME} ({hub_address(repository, _CONFIG_NAME)}) and the weights beside it",
+        "local-dir:<folder>",
+    )
+    what = f"model_name={model_name!r}"
+    fetch = functools.partial(fetched, what, remedy, download_pretrained_from_hf, repository)
     config_path = fetch(filename=_CONFIG_NAME)
     config, preprocessing = _read_config(config_path)
     return ModelSource(
@@ -202,7 +255,7 @@ def _hub_source(model_name, repository):
         config,
         preprocessing,
         find_weights=fetch,
-        find_tokenizer=functools.partial(open_clip.get_tokenizer, model_name),
+        find_tokenizer=functools.partial(own_tokenizer, config["text_cfg"]),
         weights_id=f"{repository}@{config_path.parent.name}",  # the folder is named by the commit
     )
 
@@ -216,36 +269,95 @@ def _architecture_source(model_name, architecture, pretrained):
     config = architecture_config(architecture)
     if config is None:
         raise ValueError(
-            f"model_name={model_name!r} is no CLIP that open_clip knows."
-            f"{_close_matches(model_name, [*open_clip.list_models(), BUNDLED])} "
-            f"open_clip.list_models() names them all."
+            f"model_name={model_name!r} is not a CLIP that open_clip knows."
+            f"{_meant_model(model_name)} open_clip.list_models() names them all."
         )
-    find_tokenizer = functools.partial(open_clip.get_tokenizer, architecture)
+    find_tokenizer = functools.partial(known_tokenizer, architecture, config)
     tag = open_clip.get_pretrained_cfg(architecture, str(pretrained))
     if not tag:
         weights = _weights_file(model_name, architecture, pretrained)
         preprocessing = _preprocessing(config, {})
         return ModelSource(architecture, config, preprocessing, lambda: weights, find_tokenizer)
+    what = f"model_name={model_name!r}, pretrained={pretrained!r}"
+    remedy = _other_ways(*_file_of_tag(architecture, tag))
     # A tag knows with which activation it was trained; open_clip only warns where they differ.
     config["quick_gelu"] = bool(config.get("quick_gelu") or tag.get("quick_gelu"))
     return ModelSource(
         architecture,
         config,
         _preprocessing(config, tag),
-        functools.partial(_fetched, model_name, pretrained, open_clip.download_pretrained, tag),
+        functools.partial(fetched, what, remedy, open_clip.download_pretrained, tag),
         find_tokenizer,
         weights_id=f"{architecture}/{pretrained.lower().replace('-', '_')}",
     )
 
 
+def _file_of_tag(architecture, tag):
+    """Return the address of a tag's weights, and the `model_name` that reads that file right."""
+    quick = f"{architecture}-quickgelu"
+    needs_quick = tag.get("quick_gelu") and quick in open_clip.list_models()
+    repository, _, file = tag.get("hf_hub", "").rpartition("/")
+    address = hub_address(repository, file or _WEIGHTS_NAMES[0]) if repository else tag.get("url")
+    return address, quick if needs_quick else architecture
+
+
+def _other_ways(address=None, model_name=None):
+    """Say what to do without a download: where to get the file, and how to name it."""
+    if model_name is None:
+        here = "Use files you have (pretrained='<weights file>' or model_name='local-dir:<folder>')"
+    elif model_name.startswith("local-dir:"):
+        here = f"Get the files elsewhere, {address}, and pass model_name={model_name!r}"
+    else:
+        here = (
+            f"Get the file elsewhere, from {address}, and pass model_name={model_name!r}, "
+            f"pretrained='<weights file>' (or a folder, model_name='local-dir:<folder>')"
+        )
+    return f"{here}, or use model_name={BUNDLED!r}, which comes with the package."
+
+
+def _meant_model(model_name):
+    """Say what an unknown name of a model may have been meant as."""
+    path = os.path.expanduser(model_name)
+    if os.path.isdir(path):
+        return f" A folder is named by model_name='local-dir:{model_name}'."
+    if os.path.isfile(path):
+        return (
+            f" A weights file goes into pretrained={model_name!r}, next to the model_name of its "
+            f"architecture."
+        )
+    openai = _HUB_NAME_OF_OPENAI.fullmatch(model_name)
+    if openai:
+        size, patch, pixels = openai.groups(default="")
+        return f" Pass model_name='ViT-{size.upper()}-{patch}{pixels}', pretrained='openai'."
+    close = _close_matches(model_name, [*open_clip.list_models(), BUNDLED])
+    if not close and model_name.count("/") == 1:
+        return (
+            f" A repository of the hub is named by model_name='hf-hub:{model_name}', and must hold "
+            f"{_CONFIG_NAME}."
+        )
+    return close
+
+
 def _weights_file(model_name, architecture, pretrained):
-    if pretrained and Path(pretrained).is_file():
-        return Path(pretrained)
+    path = Path(os.path.expanduser(pretrained)) if pretrained else None
+    if path and path.is_file():
+        return path
+    if path and path.is_dir():
+        raise ValueError(
+            f"pretrained={str(pretrained)!r} is a folder. Pass the weights file in it, or "
+            f"model_name='local-dir:{pretrained}' if the folder holds {_CONFIG_NAME}."
+        )
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     some = ", ".join(tags[:_NAMED_TAGS]) + (", …" if len(tags) > _NAMED_TAGS else "")
+    missing = ""
+    if path and (path.suffix or path.name != str(pretrained)):  # no tag looks like this
+        missing = (
+            f" There is no file {path.absolute()}. If it has moved, say where it is: "
+            f"set_params(pretrained='<weights file>'), or clip__pretrained in a pipeline."
+        )
     raise ValueError(
         f"The 'pretrained' parameter must be a tag of {model_name!r} ({some or 'it has none'}) or "
-        f"the path of a weights file. Got {pretrained!r} instead."
+        f"the path of a weights file. Got {pretrained!r} instead.{missing}"
         f"{_close_matches(str(pretrained), tags)}"
     )
 
@@ -256,28 +368,13 @@ def _close_matches(word, words):
     return f" Did you mean {' or '.join(repr(known[c]) for c in close)}?" if close else ""
 
 
-def _fetched(model_name, pretrained, fetch, *args, **kwargs):
-    """Path of a file from the hub or its cache, with one short error for all that can go wrong."""
-    try:
-        return Path(fetch(*args, **kwargs))
-    except Exception as error:  # whatever the network stack raises
-        raise _unavailable(model_name, pretrained) from error
-
-
-def _unavailable(model_name, pretrained, what=""):
-    tag = "" if pretrained is None else f", pretrained={pretrained!r}"
-    return ModelUnavailableError(
-        f"{what}model_name={model_name!r}{tag} is not in the cache "
-        f"({huggingface_hub.constants.HF_HUB_CACHE}) and could not be downloaded. Use "
-        f"files you have (pretrained='<weights file>' or model_name='local-dir:<folder>'), or "
-        f"model_name={BUNDLED!r}, which comes with the package."
-    )
-
-
 def _read_config(path):
     """Read the configurations of a model and of its preprocessing from a JSON file."""
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    content = read_json(path)
     config = content.get("model_cfg", content)
+    missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
+    if missing:
+        raise ValueError(f"The configuration {path} of a model lacks {', '.join(missing)}.")
     return config, _preprocessing(config, content.get("preprocess_cfg", {}))
 
 
@@ -287,10 +384,16 @@ def _preprocessing(config, changes):
     return {**merged, "size": config["vision_cfg"].get("image_size", 224)}
 
 
+def file_stamp(path):
+    """Return the state of a file: another one as soon as the file is changed or replaced."""
+    state = os.stat(path)
+    times = state.st_mtime_ns, state.st_ctime_ns
+    return os.path.realpath(path), state.st_dev, state.st_ino, state.st_size, *times
+
+
 def _file_digest(path):
-    """Digest of a file's bytes, which are read again when size, time or inode say so."""
-    state = Path(path).stat()
-    return _digest(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+    """Digest of a file's bytes, which are read again when its stamp says so."""
+    return _digest(path, *file_stamp(path))
 
 
 @functools.lru_cache(maxsize=16)
@@ -321,9 +424,7 @@ def build_model(config_path):
 
 def build_tokenizer(config_path):
     """Return the tokenizer of a configuration: list of prompts to token ids, (n, context)."""
-    text_cfg = _read_config(config_path)[0]["text_cfg"]
-    context = {key: text_cfg[key] for key in ("context_length",) if key in text_cfg}
-    return open_clip.SimpleTokenizer(**context, **text_cfg.get("tokenizer_kwargs", {}))
+    return own_tokenizer(_read_config(config_path)[0]["text_cfg"])
 
 
 def _new_model(config):
@@ -332,7 +433,8 @@ def _new_model(config):
     custom_text = config.pop("custom_text", False)
     if "timm_model_name" in config["vision_cfg"]:
         config["vision_cfg"]["timm_model_pretrained"] = False
-    if "hf_model_name" in config["text_cfg"]:
+    if config["text_cfg"].get("hf_model_name"):
+        refuse_code_of_text_tower(config["text_cfg"]["hf_model_name"])
         config["text_cfg"]["hf_model_pretrained"] = False
         custom_text = True
     if "multimodal_cfg" in config:
@@ -360,3 +462,11 @@ def _load_cut_vocabulary(model, path):
     state[name] = rows.new_zeros(model.vocab_size, rows.shape[1]).index_copy(0, token_ids, rows)
     model.load_state_dict(state, strict=True)
     return token_ids
+
+
+def _why_not_loaded(error):
+    """Return the reason why weights were not loaded, or nothing where torch would advise wrongly.
+
+    What it says of files that are not tensors is how to run their code.
+    """
+    return "" if "weights_only" in str(error) else f": {first_line(error)}"

@@ -56,7 +56,8 @@ class CLIPTextFeaturizer(CLIPTransformer):
         Whether "great_white_shark" is read as "great white shark". Switch it off to repeat the
         published TaskRes figures, whose code leaves underscores in.
     batch_size : int, default=256
-        Prompts encoded at once. Lower it when memory runs out; results do not depend on it.
+        Prompts encoded at once. Lower it when memory runs out; results depend on
+        it by rounding only.
     device : None, str or torch.device, default=None
         Where the model computes. None takes CUDA where there is one, else MPS, else the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
@@ -75,8 +76,8 @@ class CLIPTextFeaturizer(CLIPTransformer):
     estimator, which is pickled and cloned without weights. A prompt that is too long, or holds
     words that the model never saw, draws a warning each time and is not kept in the cache.
 
-    open_clip downloads weights on their first use. Where there is no network that takes a minute to
-    fail, and no time with the environment variable HF_HUB_OFFLINE=1.
+    open_clip downloads weights on their first use. Without a network this fails after about a
+    minute, and at once with the environment variable HF_HUB_OFFLINE=1.
 
     References
     ----------
@@ -223,16 +224,10 @@ class CLIPTextFeaturizer(CLIPTransformer):
             or its text tower is not open_clip's plain text transformer.
         """
         from .._device import resolve_device
-        from .encoder import load_encoder
         from .prompt_tower import PromptTower
 
         self._validate_params()
-        encoder = load_encoder(
-            self.model_name,
-            self.pretrained,
-            device=resolve_device(self.device if device is None else device, dtype),
-            precision=self.precision,
-        )
+        encoder = self._encoder(resolve_device(self.device if device is None else device, dtype))
         return PromptTower(encoder, self._names(class_names), context, position)
 
     def logit_scale(self):
