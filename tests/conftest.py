@@ -20,7 +20,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 #: What `torch.cpu.get_capabilities` says instead of the machine.
 _CPUS = {"bf16": {"cpu_name": "AMD EPYC", "avx512_bf16": True}, "plain": {"cpu_name": "plain"}}
 #: Test files all of whose tests are marked `model`, and fixtures that lead to a model.
-_MODEL_FILES = {"test_digits", "test_embedding", "test_encoder", "test_featurizers", "test_glyph"}
+_MODEL_FILES = {
+    "test_benchmark_images",
+    "test_digits",
+    "test_embedding",
+    "test_encoder",
+    "test_featurizers",
+    "test_glyph",
+}
 _MODEL_FIXTURES = {"clip_writer", "make_clip", "tiny_clip"}
 
 _VIT = {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8}

@@ -504,7 +504,7 @@ def test_missing_folders_have_their_own_error(root, tmp_path):
             read_data_set(name, tmp_path)
     with pytest.raises(SystemExit, match="holds none of the data sets"):
         run(tmp_path, tmp_path / "out")
-    with pytest.raises(SystemExit, match="is no folder"):
+    with pytest.raises(SystemExit, match="is not a folder"):
         run(tmp_path / "nowhere", tmp_path / "out")
 
 

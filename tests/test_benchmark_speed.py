@@ -125,7 +125,7 @@ def test_a_size_that_is_none_is_named(size, capsys):
     """The error says what a size looks like."""
     with pytest.raises(SystemExit):
         main(["speed", "--sizes", size])
-    assert "a size is classes x width, such as 47x512" in capsys.readouterr().err
+    assert "a size is classes x width, each at least 2, such as 47x512" in capsys.readouterr().err
 
 
 def test_the_parts_are_offered():

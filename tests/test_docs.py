@@ -52,8 +52,8 @@ def benchmark_commands():
 @pytest.mark.parametrize("command", benchmark_commands())
 def test_benchmark_commands_parse(command, monkeypatch):
     """Every benchmark command that a page names has a subcommand and options that there are."""
-    for module in benchmark._COMMANDS.values():
-        monkeypatch.setattr(module, "run", lambda options: None)
+    for name in benchmark._COMMANDS:
+        monkeypatch.setattr(f"sklearn_taskres.benchmark.{name}.run", lambda options: None)
     benchmark.main(shlex.split(command))
 
 

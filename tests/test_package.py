@@ -54,7 +54,16 @@ MAY_IMPORT = {
 #: What classifiers import inside functions only: these bring torch along.
 LAZY = {"_clip.text", "_training", "_training.threads"}
 #: What a classifier's file may import of its siblings, beside what all of them share.
-SHARED = {"base", "class_embeddings", "gaussian", "open_classes", "recipe", "selection"}
+SHARED = {
+    "base",
+    "class_embeddings",
+    "fitting",
+    "gaussian",
+    "open_classes",
+    "recipe",
+    "selection",
+    "wording",
+}
 FAMILY = {
     "taskres": {"enhanced_base", "residual"},
     "fold": {"residual", "taskres"},

@@ -299,12 +299,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
 
     def _base_model(self):
         text = self._text_base()
-        if text is None:
-            return "an array"
-        from .._clip.pretrained import names_its_weights
-
-        name = text.model_name
-        return repr(name) if names_its_weights(name) else f"{name!r}, {text.pretrained!r}"
+        return "an array" if text is None else text.describe_model()
 
     def _warn_if_at_chance(self, X, y):
         """Warn where the base alone ranks the training rows no better than chance would.

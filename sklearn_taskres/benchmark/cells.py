@@ -2,6 +2,7 @@
 
 import sys
 import time
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -191,7 +192,9 @@ class Runner:
         """Fit two classes, so that no cell's time holds the import of torch or a device's start."""
         if cell.identity["method"] not in self._warm:
             rows = np.concatenate([np.flatnonzero(y == label)[:2] for label in (0, 1)])
-            cell.estimator().fit(X[rows], y[rows])
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "class_names")  # of classes left out on purpose
+                cell.estimator().fit(X[rows], y[rows])
             self._warm.add(cell.identity["method"])
 
 
