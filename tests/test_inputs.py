@@ -249,6 +249,7 @@ def test_lists_that_are_cut_say_so():
         fitted.select_classes(range(20, 30))
 
 
+@pytest.mark.model
 @pytest.mark.parametrize("clf", [ZeroShotClassifier(), CoOpClassifier(n_context=2, max_epochs=1)])
 def test_a_list_of_names_adds_classes_if_labels_are_names(clf):
     """It is the dict of each name to itself; where labels are numbers it stays an error."""
@@ -266,6 +267,7 @@ def test_a_list_of_names_adds_classes_if_labels_are_names(clf):
         numbered.add_classes(["nine"])
 
 
+@pytest.mark.model
 def test_the_bundled_model_has_no_tag():
     """glyph-clip ignores `pretrained`, so messages do not show one."""
     text = CLIPTextFeaturizer("glyph-clip")

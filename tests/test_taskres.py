@@ -460,6 +460,7 @@ def test_names_are_words_and_their_order_is_clear():
         TaskResClassifier(class_names=pd.Series(list("abcde"))).fit(X, y)
 
 
+@pytest.mark.model
 def test_selected_and_added_classes_share_nothing():
     """Setting parameters of the new classifier leaves the old one alone."""
     text = CLIPTextFeaturizer("glyph-clip")

@@ -136,6 +136,7 @@ def test_accuracies_in_float32(case):
     assert_allclose(*(s.best_score_ for s in both(X, y, base=t, scoring=FINE)), rtol=1e-4)
 
 
+@pytest.mark.model
 @pytest.mark.filterwarnings("ignore:Zero-shot:UserWarning")
 @pytest.mark.parametrize("views", [False, True])
 def test_equals_grid_search_with_an_enhanced_base(views):
