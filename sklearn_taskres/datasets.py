@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.utils import check_random_state, column_or_1d
 
-from ._clip.images import FORMATS, PREFIX_BYTES, looks_like_image
+from ._clip.files import FORMATS, PREFIX_BYTES, looks_like_image
 
 #: Endings of the image files that are taken from a folder, in any case.
 IMAGE_SUFFIXES = tuple(sorted(itertools.chain(*FORMATS.values())))

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fuzz_images import FILES
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from sklearn_taskres import load_image_folder, sample_few_shot
-from sklearn_taskres._clip.images import FORMATS, PREFIX_BYTES, looks_like_image
+from sklearn_taskres._clip.files import FORMATS, PREFIX_BYTES, looks_like_image
 
 
 @st.composite
@@ -21,6 +21,7 @@ def labels(draw):
     return y[np.random.default_rng(draw(st.integers(0, 99))).permutation(len(y))].tolist()
 
 
+@settings(deadline=None)
 @given(y=labels(), k=st.integers(1, 20), seed=st.integers(0, 2**31))
 def test_few_shot_protocol(y, k, seed):
     """k a class without replacement, all where there are fewer, validation from what is left."""
@@ -34,6 +35,7 @@ def test_few_shot_protocol(y, k, seed):
         assert np.sum(y[validation] == label) == min(k, 4, max(0, n - k))
 
 
+@settings(deadline=None)
 @given(y=labels(), k=st.integers(1, 20), seed=st.integers(0, 2**31))
 def test_few_shot_samples_are_seeded(y, k, seed):
     """The same seed draws the same images, with or without a validation set."""
@@ -42,6 +44,7 @@ def test_few_shot_samples_are_seeded(y, k, seed):
     np.testing.assert_array_equal(alone, with_validation)
 
 
+@settings(deadline=None)
 @given(y=labels(), k=st.integers(1, 19), seed=st.integers(0, 2**31))
 def test_more_shots_extend_fewer(y, k, seed):
     """The draw of k images a class lies within that of k + 1, as curves over shots want it."""
@@ -49,6 +52,7 @@ def test_more_shots_extend_fewer(y, k, seed):
     assert few <= more
 
 
+@settings(deadline=None)
 @given(y=labels(), k=st.integers(1, 20), seed=st.integers(0, 2**31))
 def test_few_shot_samples_are_sorted_by_class(y, k, seed):
     """Indices come class by class in the order of the sorted labels, of y as of any encoding."""

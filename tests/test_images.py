@@ -22,6 +22,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image, ImageFile
 
 from sklearn_taskres._clip import images
+from sklearn_taskres._clip.files import bytes_to_read
 from sklearn_taskres._clip.images import (
     UnreadableImagesError,
     describe_image,
@@ -106,6 +107,7 @@ def test_bfloat16_tensor():
     assert_array_equal(pixels(image)[..., 0], [[0, 255], [255, 0]])
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, (3, 5), elements=st.floats(0, 1)))
 def test_floats_are_rounded(image):
     """A float is at most half a step of 1/255 away from its byte."""
@@ -357,7 +359,7 @@ def test_costly_decoders_have_a_limit_of_their_own(file_format, monkeypatch):
 def test_rows_count_too():
     """Pillow keeps a pointer to each row, so that a column of pixels takes more than a row."""
     row, column = Image.new("L", (100_000, 1)), Image.new("L", (1, 100_000))
-    assert images._bytes_to_read(column) > 2 * images._bytes_to_read(row)
+    assert bytes_to_read(column) > 2 * bytes_to_read(row)
 
 
 def test_far_too_many_pixels(monkeypatch):
@@ -507,6 +509,21 @@ def test_lent_memory_is_free_for_others():
 
     with budget.reserve(90), ThreadPoolExecutor(1) as pool, budget.lend():
         assert pool.submit(take).result(timeout=30)
+
+
+def test_an_image_is_freed_before_its_memory_is_given_back(monkeypatch):
+    """Whoever still refers to it keeps no pixels while others decode theirs."""
+    give_back, closed = BUDGET._give_back, []
+
+    def spy():
+        with pytest.raises(ValueError, match="closed"):
+            upright.tobytes()
+        closed.append(True)
+        return give_back()
+
+    with images.open_image(encoded(Image.fromarray(RGB))) as (upright, _):
+        monkeypatch.setattr(BUDGET, "_give_back", spy)
+    assert closed == [True]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")

@@ -8,7 +8,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .images import as_value_error, check_file, open_image
+from .files import as_value_error, check_file
+from .images import open_image
 
 #: A file younger than this may be rewritten without a trace in its times: FAT counts in 2 s.
 _RACY_NS = 2_000_000_000

@@ -7,6 +7,7 @@ import functools
 import itertools
 import os
 import time
+import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -239,6 +240,8 @@ def _by_turns(pool, function, items):
 
 
 def _progress(n_items, verbose):
+    if not verbose:  # even a disabled bar has a lock that a forked child could wait for
+        return contextlib.nullcontext(types.SimpleNamespace(update=lambda: None))
     from tqdm import tqdm
 
-    return tqdm(total=n_items, desc="encoding images", unit="img", disable=not verbose)
+    return tqdm(total=n_items, desc="encoding images", unit="img")

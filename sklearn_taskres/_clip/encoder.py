@@ -135,14 +135,16 @@ class Encoder:
         model.visual.to(dtype=self._dtype, memory_format=self._memory_format)
         self.embedding_size = source.embedding_size
         self.image_size = source.preprocessing["size"]
-        self._resize = source.preprocess()
+        self._resize, self._tokenizer = source.preprocess(), None
         moments = [source.preprocessing[name] for name in ("mean", "std")]
         self._mean, self._std = torch.tensor(moments, device=device)[:, :, None, None]
 
-    @functools.cached_property
+    @property
     def tokenizer(self):
         """The tokenizer: a list of prompts to token ids, int64 (n, context)."""
-        return self.source.tokenizer()
+        if self._tokenizer is None:  # a cached_property of Python 3.11 has a lock, also in a fork
+            self._tokenizer = self.source.tokenizer()
+        return self._tokenizer
 
     def preprocess(self, image):
         """Return the pixels, uint8 (height, width, 3), that the tower sees of a PIL image."""
