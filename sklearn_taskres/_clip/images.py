@@ -3,12 +3,13 @@
 import collections.abc
 import contextlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import ExifTags, Image
 
 from .files import as_value_error, bytes_to_read, file_content, opened
-from .memory import BUDGET
+from .memory import BUDGET, MemoryBudget
 
 #: What an image may be, for messages.
 _KINDS = (
@@ -17,6 +18,9 @@ _KINDS = (
 )
 #: Pixels that are converted at once: beside an image there is one other, and not three.
 _BAND_PIXELS = 1 << 20
+#: Files that take more are decoded one at a time.
+_LARGE_BYTES = 1 << 27
+_ONE_LARGE_FILE = MemoryBudget(0)
 #: Orientation in EXIF to what makes the image upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -182,9 +186,19 @@ def _read(image, block):
     else:
         return _from_pixels(image, block), None
     with contextlib.closing(opened(content)) as found:
-        block.enter_context(BUDGET.reserve(bytes_to_read(found)))
-        rgb, turn = _to_rgb(found)
-    return rgb if turn is None else rgb.transpose(turn), content
+        n_bytes = bytes_to_read(found)
+        block.enter_context(BUDGET.reserve(n_bytes))
+        if n_bytes < _LARGE_BYTES:
+            return _upright_file(found), content
+        # The C library keeps freed memory for the thread that had it, so all have one for this.
+        with _ONE_LARGE_FILE.reserve(n_bytes), ThreadPoolExecutor(1) as pool:
+            return pool.submit(_upright_file, found).result(), content
+
+
+def _upright_file(image):
+    with contextlib.closing(image):  # before it is turned: two at one time, and not three
+        rgb, turn = _to_rgb(image)
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 def _from_pixels(image, block):
