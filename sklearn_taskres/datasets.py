@@ -1,24 +1,32 @@
-"""Data for few-shot tasks: folders of images, and k images a class drawn from any labels."""
+"""Data for few-shot tasks: folders of images, and k images per class drawn from any labels."""
 
+import itertools
+import warnings
 from pathlib import Path
 
 import numpy as np
 from sklearn.utils import check_random_state, column_or_1d
 
+from ._clip.files import FORMATS, PREFIX_BYTES, looks_like_image
+
 #: Endings of the image files that are taken from a folder, in any case.
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-#: Validation images a class at the most, as in the published protocol.
+IMAGE_SUFFIXES = tuple(sorted(itertools.chain(*FORMATS.values())))
+#: Files that a warning about those passed over names.
+_NAMED_FILES = 3
+#: Validation images per class at the most, as in the published protocol.
 _MOST_VALIDATION_SHOTS = 4
 
 
 def load_image_folder(folder):
-    """List the images in a folder that has one folder a class.
+    """List the images in a folder that has one folder per class.
 
     Parameters
     ----------
     folder : str or path-like
-        ``folder/<class name>/…/<image>``. Files that do not end like images, and hidden files and
-        folders, are passed over; folders below a class folder belong to the class.
+        ``folder/<class name>/…/<image>``. Images are the files that end like one of the formats
+        that CLIPFeaturizer decodes (.jpg, .png, .webp, .avif, .heic, …), and those without an
+        ending that begin like one. Other files are passed over, with a warning that counts them;
+        hidden files and folders without. Folders below a class folder belong to the class.
 
     Returns
     -------
@@ -30,7 +38,12 @@ def load_image_folder(folder):
     Raises
     ------
     ValueError
-        If `folder` is no folder, has no class folders, or one of them holds no image.
+        If `folder` is not a folder, has no class folders, or one of them holds no image.
+
+    Warns
+    -----
+    UserWarning
+        If files are passed over.
 
     Examples
     --------
@@ -52,25 +65,52 @@ def load_image_folder(folder):
     classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not classes:
         raise ValueError(f"{folder} holds no folders. Put the images of each class into one.")
-    paths = {path.name: _images_below(path) for path in classes}
+    files = {path.name: _files_below(path) for path in classes}
+    paths = {name: list(filter(_is_image, found)) for name, found in files.items()}
     empty = [name for name, found in paths.items() if not found]
     if empty:
         raise ValueError(
             f"The class folders {empty[:5]} in {folder} hold no images ({', '.join(IMAGE_SUFFIXES)}"
             f"). Add some, or remove the folders."
         )
+    loose = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    taken = set(itertools.chain(*paths.values()))
+    others = [p for p in itertools.chain(*files.values(), loose) if p not in taken]
+    _warn_about_others(others, folder)
     labels = np.repeat(list(paths), [len(found) for found in paths.values()])
-    return np.concatenate([np.array(found) for found in paths.values()]), labels
+    return np.array([str(path) for found in paths.values() for path in found]), labels
 
 
-def _images_below(folder):
+def _files_below(folder):
+    """List the files below a folder, sorted, without the hidden ones."""
     return sorted(
-        str(path)
+        path
         for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and path.is_file()
+        if path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
+
+
+def _is_image(path):
+    if path.suffix:
+        return path.suffix.lower() in IMAGE_SUFFIXES
+    try:
+        with path.open("rb") as file:
+            return looks_like_image(file.read(PREFIX_BYTES))
+    except OSError:
+        return False
+
+
+def _warn_about_others(others, folder):
+    if others:
+        named = ", ".join(str(path.relative_to(folder)) for path in others[:_NAMED_FILES])
+        more = ", …" if len(others) > _NAMED_FILES else ""
+        warnings.warn(
+            f"load_image_folder passed over {len(others)} of the files in {folder}, which are not "
+            f"images in a class folder: {named}{more}",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def sample_few_shot(y, n_shots, *, validation=False, random_state=None):
@@ -81,9 +121,9 @@ def sample_few_shot(y, n_shots, *, validation=False, random_state=None):
     y : array-like of shape (n_samples,)
         Labels.
     n_shots : int
-        Images a class, k, drawn without replacement. A class with fewer keeps all it has.
+        Images per class, k, drawn without replacement. A class with fewer keeps all it has.
     validation : bool, default=False
-        Whether to draw min(k, 4) further images a class, after the training images and from what
+        Whether to draw min(k, 4) further images per class, after the training images and from what
         they left, for methods that need a validation set.
     random_state : int, RandomState instance or None, default=None
         Which images are drawn.
@@ -98,7 +138,7 @@ def sample_few_shot(y, n_shots, *, validation=False, random_state=None):
     Raises
     ------
     ValueError
-        If `n_shots` is not a positive integer.
+        If `n_shots` is not a positive integer, or `y` is empty.
 
     Examples
     --------
@@ -110,6 +150,8 @@ def sample_few_shot(y, n_shots, *, validation=False, random_state=None):
     if not (isinstance(n_shots, int | np.integer) and n_shots >= 1):
         raise ValueError(f"n_shots must be an integer of at least 1. Got {n_shots!r} instead.")
     y = column_or_1d(y)
+    if len(y) == 0:
+        raise ValueError("y holds no labels to draw from: pass at least one.")
     rng = check_random_state(random_state)
     shuffled = [rng.permutation(np.flatnonzero(y == label)) for label in np.unique(y)]
     train = np.concatenate([rows[:n_shots] for rows in shuffled])

@@ -1,10 +1,16 @@
-"""Broken files through the image door: only our own error may come out, quickly and in bounds.
+"""Hostile images through the image door: only our own error may come out, quickly and in bounds.
 
-Hypothesis mutates real files of every format that is decoded: bytes overwritten, cut, doubled,
-moved. Run ``python tests/fuzz_images.py 100000`` (some minutes a core); what it finds is printed
-with the file, and belongs into tests/test_images.py.
+Run ``python tests/fuzz_images.py 100000 bytes`` (some minutes per core); what it finds is printed
+with the input, and belongs into tests/test_images.py.
+
+- ``bytes``: hypothesis mutates real files of every format that is decoded: bytes overwritten, cut,
+  doubled, moved.
+- ``lazy``: the same files as PIL images that were opened and not yet decoded.
+- ``shapes``: files of one colour of any shape from 1 x 1 to 1000000 x 1, read and resized in all of
+  open_clip's ways, in a process of at most 1.5 GB.
 """
 
+import collections
 import io
 import os
 import random
@@ -21,9 +27,12 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from sklearn_taskres._clip.images import read_image
+from sklearn_taskres._clip.resizing import make_resize
 
-#: What one file may take: Pillow's limit of pixels, decoded, laid on white and converted.
-SECONDS, MEGABYTES = 20, 1200
+#: What one file may take of the processor, and of memory: Pillow's limit of pixels, converted.
+SECONDS, MEGABYTES = 5, 1000
+#: What a process may take that reads one image after the other.
+PROCESS_MEGABYTES = 1500
 _RNG = np.random.default_rng(0)
 
 
@@ -119,31 +128,83 @@ def _mutate(data, rng):
         data[at] ^= 1 << rng.randrange(8)
 
 
-def check(name, content):
-    """Read a file, and fail for anything but an image or a ValueError, or for taking too much."""
-    begun, peak = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def check(name, image):
+    """Read an image, and fail for anything but one or a ValueError, or for taking too much."""
+    return _check(name, lambda: read_image(image))
+
+
+def check_lazy(name, content):
+    """Read a file as a PIL image that is not decoded yet, if Pillow opens it."""
     try:
-        image = read_image(content)
+        image = Image.open(io.BytesIO(content))
+    except Exception:  # the user's own call
+        return "not opened"
+    return check(name, image)
+
+
+def check_shape(name, content, resize):
+    """Read a file, and make of it what the tower takes."""
+    return _check(name, lambda: resize(read_image(content)))
+
+
+def _check(name, read):
+    begun, peak = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        image = read()
     except ValueError as error:
         outcome = "refused"
         problem = None if str(error) and len(str(error)) < 500 else f"message {str(error)!r:.99}"
     else:
         outcome = "read"
         problem = None if image.mode == "RGB" else f"mode {image.mode}"
-    seconds = time.monotonic() - begun
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1e3
+    seconds = time.process_time() - begun
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if seconds > SECONDS:
         problem = f"took {seconds:.1f} s"
-    if grown > MEGABYTES:
-        problem = f"took {grown:.0f} MB"
+    if (highest - peak) / 1e3 > MEGABYTES:
+        problem = f"took {(highest - peak) / 1e3:.0f} MB"
     assert problem is None, f"{name}: {problem}"
+    SLOWEST[0] = max(SLOWEST[0], seconds)
     return outcome
 
 
-def main(n_inputs=100_000):
-    """Fuzz and print how many files were read and refused, by format."""
+#: Seconds of the slowest image so far.
+SLOWEST = [0.0]
+
+
+@st.composite
+def shapes(draw):
+    """Return the format and the bytes of a file of one colour, and a way to resize it."""
+    rng = random.Random(draw(st.integers(0, 2**64)))  # noqa: S311 (no secret)
+    most = 10 ** (7.95 if rng.random() < 0.002 else 6)  # pixels
+    longest = round(10 ** rng.uniform(0, 6))
+    sides = [longest, round(min(longest, most / longest) ** rng.uniform(0, 1)) or 1]
+    rng.shuffle(sides)
+    names = ["PNG", "PNG", "GIF", "TIFF"] if max(sides) > 16_000 else ["PNG", "JPEG", "WEBP", "GIF"]
+    name = rng.choice(names if max(sides) <= 65_535 else ["PNG", "TIFF"])
+    mode = rng.choice(["1", "L", "RGB", "RGBA"]) if name in ("PNG", "TIFF") else "RGB"
+    options = {"compress_level": 1} if name == "PNG" else {"method": 0} if name == "WEBP" else {}
+    if name == "TIFF":
+        options = {"compression": "tiff_adobe_deflate"}
+    content = _encoded(Image.new(mode, sides), name, options)
+    size = rng.choice([32, 224, 336, (224, 336)])
+    resize = make_resize(size, rng.choice(["shortest", "squash", "longest"]))
+    return f"{name} {mode} {sides[0]} x {sides[1]}", content, resize
+
+
+#: Kind of fuzzing to its inputs and what is done with one.
+KINDS = {
+    "bytes": (broken_files(), check),
+    "lazy": (broken_files(), check_lazy),
+    "shapes": (shapes(), check_shape),
+}
+
+
+def main(n_inputs=100_000, kind="bytes"):
+    """Fuzz and print how many images were read and refused, by format."""
     warnings.simplefilter("ignore")  # Pillow's, about broken metadata
-    counts: dict = {name: {"read": 0, "refused": 0} for name, _ in FILES}
+    inputs, check_one = KINDS[kind]
+    counts: dict = collections.defaultdict(collections.Counter)
 
     @seed(0)
     @settings(
@@ -152,9 +213,9 @@ def main(n_inputs=100_000):
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(broken_files())
-    def fuzz(file):
-        counts[file[0]][check(*file)] += 1
+    @given(inputs)
+    def fuzz(item):
+        counts[item[0].split()[0]][check_one(*item)] += 1
 
     begun = time.monotonic()
     with open(os.devnull, "wb") as nowhere:
@@ -164,11 +225,17 @@ def main(n_inputs=100_000):
     except Exception:
         traceback.print_exc(file=sys.stdout)
         sys.exit(1)
-    for name, outcomes in counts.items():
-        print(f"{name:10}{outcomes['read']:8} read{outcomes['refused']:8} refused")
-    n_checked = sum(sum(outcomes.values()) for outcomes in counts.values())
-    print(f"{n_checked} files in {time.monotonic() - begun:.0f} s, and only our own errors")
+    for name, outcomes in sorted(counts.items()):
+        print(f"{name:10}" + "".join(f"{n:8} {what}" for what, n in sorted(outcomes.items())))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    print(
+        f"{sum(map(sum, (c.values() for c in counts.values())))} images ({kind}) in "
+        f"{time.monotonic() - begun:.0f} s, and only our own errors; slowest {SLOWEST[0]:.1f} s, "
+        f"peak of the process {peak:.0f} MB"
+    )
+    if peak > PROCESS_MEGABYTES:
+        sys.exit(f"more than {PROCESS_MEGABYTES} MB")
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*map(int, sys.argv[1:2]), *sys.argv[2:])

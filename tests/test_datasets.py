@@ -1,12 +1,16 @@
 """Folders of images and few-shot samples."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from hypothesis import given
+from fuzz_images import FILES
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from sklearn_taskres import load_image_folder, sample_few_shot
+from sklearn_taskres._clip.files import FORMATS, PREFIX_BYTES, looks_like_image
 
 
 @st.composite
@@ -17,6 +21,7 @@ def labels(draw):
     return y[np.random.default_rng(draw(st.integers(0, 99))).permutation(len(y))].tolist()
 
 
+@settings(deadline=None)
 @given(y=labels(), k=st.integers(1, 20), seed=st.integers(0, 2**31))
 def test_few_shot_protocol(y, k, seed):
     """k a class without replacement, all where there are fewer, validation from what is left."""
@@ -30,6 +35,7 @@ def test_few_shot_protocol(y, k, seed):
         assert np.sum(y[validation] == label) == min(k, 4, max(0, n - k))
 
 
+@settings(deadline=None)
 @given(y=labels(), k=st.integers(1, 20), seed=st.integers(0, 2**31))
 def test_few_shot_samples_are_seeded(y, k, seed):
     """The same seed draws the same images, with or without a validation set."""
@@ -38,6 +44,7 @@ def test_few_shot_samples_are_seeded(y, k, seed):
     np.testing.assert_array_equal(alone, with_validation)
 
 
+@settings(deadline=None)
 @given(y=labels(), k=st.integers(1, 19), seed=st.integers(0, 2**31))
 def test_more_shots_extend_fewer(y, k, seed):
     """The draw of k images a class lies within that of k + 1, as curves over shots want it."""
@@ -45,6 +52,7 @@ def test_more_shots_extend_fewer(y, k, seed):
     assert few <= more
 
 
+@settings(deadline=None)
 @given(y=labels(), k=st.integers(1, 20), seed=st.integers(0, 2**31))
 def test_few_shot_samples_are_sorted_by_class(y, k, seed):
     """Indices come class by class in the order of the sorted labels, of y as of any encoding."""
@@ -72,13 +80,19 @@ def test_few_shot_needs_a_positive_integer(k):
         sample_few_shot(["a", "b"], k)
 
 
+@pytest.mark.parametrize("y", [[], np.array([], dtype=str)])
+def test_few_shot_needs_labels(y):
+    """An empty y is said to be empty."""
+    with pytest.raises(ValueError, match="y holds no labels to draw from"):
+        sample_few_shot(y, 1)
+
+
 @pytest.fixture
 def folder(tmp_path):
     for name, file in [("zebra", "b.PNG"), ("zebra", "a.jpg"), ("ant bear", "sub/c.webp")]:
         path = tmp_path / name / file
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4)).save(path)
-    (tmp_path / "zebra" / "notes.txt").write_text("no image")
     (tmp_path / "zebra" / ".hidden.png").write_text("no image")
     (tmp_path / ".cache").mkdir()
     (tmp_path / "zebra" / ".thumbs").mkdir()
@@ -87,15 +101,47 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_image_folder_lists_images_by_class(folder):
-    """Paths and labels, sorted, without what is no image."""
+def listed(folder):
+    """Paths that load_image_folder gives, relative to the folder, and the labels."""
     paths, y = load_image_folder(folder)
-    assert [p.removeprefix(str(folder)) for p in paths] == [
-        "/ant bear/sub/c.webp",
-        "/zebra/a.jpg",
-        "/zebra/b.PNG",
-    ]
-    assert y.tolist() == ["ant bear", "zebra", "zebra"]
+    return [Path(p).relative_to(folder).as_posix() for p in paths], y.tolist()
+
+
+def test_image_folder_lists_images_by_class(folder):
+    """Paths and labels, sorted, without what is hidden."""
+    paths, y = listed(folder)
+    assert paths == ["ant bear/sub/c.webp", "zebra/a.jpg", "zebra/b.PNG"]
+    assert y == ["ant bear", "zebra", "zebra"]
+
+
+def test_image_folder_says_what_it_passes_over(folder):
+    """Files of other kinds, and files outside of the class folders, are counted and named."""
+    for name in ["zebra/notes.txt", "zebra/raw.nef", "ant bear/README", "labels.csv"]:
+        (folder / name).write_text("no image")
+    with pytest.warns(
+        UserWarning, match=r"passed over 4 of the files .* ant bear.README, zeb.*, …"
+    ):
+        paths, _ = listed(folder)
+    assert len(paths) == 3
+
+
+def test_image_folder_takes_what_the_decoder_reads(folder):
+    """Endings of all formats that are decoded, and files without one that begin like images."""
+    endings = [ending for endings in FORMATS.values() for ending in endings]
+    for ending in endings:
+        (folder / "zebra" / f"picture{ending.upper()}").touch()
+    Image.new("RGB", (4, 4)).save(folder / "ant bear" / "scan", "JPEG")
+    paths, _ = listed(folder)
+    assert len(paths) == 4 + len(endings)
+    assert "ant bear/scan" in paths
+
+
+def test_every_format_is_recognised_by_how_it_begins():
+    """A file without an ending is known by its first bytes, in each format that Pillow writes."""
+    for name, content in FILES:
+        assert looks_like_image(content[:PREFIX_BYTES]), name
+    for content in [b"", b"a text", b"%PDF-1.4", b"<svg>"]:
+        assert not looks_like_image(content)
 
 
 def test_image_folder_says_what_is_missing(folder):

@@ -1,7 +1,9 @@
 """What is encoded, and how often: cache, duplicates, views and threads of the featurizers."""
 
+import io
 import multiprocessing
 import os
+import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 import joblib
 import numpy as np
 import pytest
+import torch
+from children import run_in_child
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
@@ -20,8 +25,10 @@ from sklearn_taskres import (
     CLIPTextFeaturizer,
     EmbeddingCache,
     TaskResClassifier,
+    UnreadableImagesError,
     make_taskres_pipeline,
 )
+from sklearn_taskres._clip import encoder as encoder_module
 from sklearn_taskres._clip import turns
 from sklearn_taskres._clip.encoder import Encoder
 from sklearn_taskres._clip.turns import turn_at
@@ -335,6 +342,163 @@ def test_a_callable_augments_but_is_not_cached(tiny_clip, paths, encoded):
     encoded["images"].clear()
     assert_allclose(clip.fit_transform(files), first, atol=1e-5)
     assert sum(encoded["images"]) == 12
+
+
+def test_a_callable_may_draw_into_its_image(tiny_clip, paths, tmp_path):
+    """It gets a copy: the clean slot, the other views and the cache stay clean."""
+    files, _ = paths
+    seen = []
+
+    def cutout(image, rng):
+        seen.append(image.tobytes())
+        image.paste((0, 0, 0), (0, 0, 30, 30))
+        return image
+
+    clean = CLIPFeaturizer(tiny_clip, cache=None).transform(files)
+    clip = CLIPFeaturizer(tiny_clip, n_views=2, augment=cutout, cache=tmp_path, num_workers=0)
+    assert_allclose(clip.fit_transform(files)[:, 0], clean, atol=1e-5)
+    assert seen[0] == seen[1]
+    assert_allclose(CLIPFeaturizer(tiny_clip, cache=tmp_path).transform(files), clean, atol=1e-5)
+
+
+def _frames():
+    return np.random.default_rng(0).integers(0, 256, (4, 20, 20), dtype=np.uint8)
+
+
+def _write_array(X):
+    X[:] = 255 - X
+
+
+def _write_each(X):
+    for image in X:
+        image[:] = 255 - image
+
+
+def _write_bytes(X):
+    for image, other in zip(X, [_bmp(255 - frame) for frame in _frames()], strict=True):
+        image[:] = other
+
+
+def _write_pil(X):
+    for image in X:
+        image.paste(Image.fromarray(255 - np.asarray(image)))
+
+
+def _bmp(frame):
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, "BMP")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("make", "write"),
+    [
+        (_frames, _write_array),
+        (lambda: list(_frames()), _write_each),
+        (lambda: torch.from_numpy(_frames()), _write_array),
+        (lambda: [bytearray(_bmp(frame)) for frame in _frames()], _write_bytes),
+        (lambda: [Image.fromarray(frame) for frame in _frames()], _write_pil),
+    ],
+    ids=["stack", "list", "tensor", "bytearray", "PIL"],
+)
+def test_images_that_change_meanwhile_are_not_kept(tiny_clip, make, write, monkeypatch):
+    """A buffer that is filled anew between digest and encoding leaves nothing wrong behind."""
+    clip = CLIPFeaturizer(tiny_clip, num_workers=0)
+    expected = CLIPFeaturizer(tiny_clip, cache=None).transform(make())
+    changed = make()
+    write(changed)
+    changed = CLIPFeaturizer(tiny_clip, cache=None).transform(changed)
+    assert np.abs(changed - expected).max() > 1e-3
+    digests, X = EmbeddingCache.digests, make()
+
+    def digests_then_write(self, images):
+        found = digests(self, images)
+        write(X)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EmbeddingCache, "digests", digests_then_write)
+        assert_allclose(clip.transform(X), changed, atol=1e-5)
+    assert_allclose(clip.transform(make()), expected, atol=1e-5)
+
+
+class _Tenth(np.ndarray):
+    """Floats that multiply in a way of their own."""
+
+    def __mul__(self, other):
+        return np.asarray(self) * other * 0.1
+
+
+@pytest.mark.parametrize(
+    "twin",
+    [lambda a: np.ma.masked_array(a, mask=a < 0.5), lambda a: a.view(_Tenth)],
+    ids=["masked", "subclass"],
+)
+def test_kinds_of_arrays_are_one_image(tiny_clip, twin):
+    """An array and its twin of a subclass have one digest, and so the same pixels."""
+    array = np.random.default_rng(0).random((16, 16))
+    expected = CLIPFeaturizer(tiny_clip, cache=None).transform([array])
+    assert_allclose(CLIPFeaturizer(tiny_clip, cache=None).transform([twin(array)]), expected)
+    clip = CLIPFeaturizer(tiny_clip)
+    clip.transform([twin(array)])
+    assert_allclose(clip.transform([array]), expected)
+
+
+def test_lazily_opened_images_that_are_broken_are_listed(tiny_clip, paths):
+    """A PIL image that can't be decoded does not stop the others."""
+    files, _ = paths
+    broken = Image.open(io.BytesIO(files[0].read_bytes()[:-100]))
+    with pytest.raises(UnreadableImagesError) as caught:
+        CLIPFeaturizer(tiny_clip).transform([broken, files[1], Image.new("RGB", (0, 0))])
+    assert caught.value.indices == [0, 2]
+
+
+def test_a_column_transformer_selects_the_images(tiny_clip, paths):
+    """One column of a data frame, or of an array, reaches the featurizer as a table."""
+    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    files, _ = paths
+    expected = CLIPFeaturizer(tiny_clip).transform(files)
+    table = {"path": [str(f) for f in files], "size": list(range(12))}
+    for frame in (pd.DataFrame(table), pl.DataFrame(table)):
+        both = ColumnTransformer(
+            [("img", CLIPFeaturizer(tiny_clip), ["path"]), ("rest", "passthrough", ["size"])]
+        )
+        X = np.asarray(both.fit_transform(frame))
+        assert_allclose(X[:, :-1], expected, atol=1e-5)
+        assert_array_equal(X[:, -1], range(12))
+    column = np.array(files, dtype=object)[:, None]
+    assert_allclose(CLIPFeaturizer(tiny_clip).transform(column), expected, atol=1e-5)
+
+
+def test_arrays_are_embedded_without_a_working_folder(tiny_clip, tmp_path, monkeypatch):
+    """The folder that a process stands in may be gone."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert CLIPFeaturizer(tiny_clip).transform(_frames()).shape == (4, 16)
+
+
+@posix_only
+def test_a_child_loads_while_its_parent_was_loading(tiny_clip, monkeypatch):
+    """Fork while another thread loads a model: the child loads its own."""
+    parent, load = os.getpid(), encoder_module._cached_encoder
+    loading, done = threading.Event(), threading.Event()
+
+    def slowly(*args):
+        if os.getpid() == parent:
+            loading.set()
+            done.wait(60)
+        return load(*args)
+
+    monkeypatch.setattr(encoder_module, "_cached_encoder", slowly)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(CLIPFeaturizer(tiny_clip, num_workers=0)._encoder)
+        loading.wait(60)
+        try:
+            assert run_in_child(CLIPFeaturizer(tiny_clip, num_workers=0)._encoder) == 0
+        finally:
+            done.set()
+        waiting.result(timeout=60)
 
 
 def test_views_and_data_frames_do_not_mix(tiny_clip, paths):

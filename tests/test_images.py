@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import struct
-import time
+import threading
 import tracemalloc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -13,20 +13,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from children import run_in_child
 from fuzz_images import broken_files, check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
-from PIL import Image
+from PIL import Image, ImageFile
 
 from sklearn_taskres._clip import images
+from sklearn_taskres._clip.files import bytes_to_read
 from sklearn_taskres._clip.images import (
     UnreadableImagesError,
     describe_image,
     list_images,
     read_image,
 )
+from sklearn_taskres._clip.memory import BUDGET, MemoryBudget
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -104,6 +107,7 @@ def test_bfloat16_tensor():
     assert_array_equal(pixels(image)[..., 0], [[0, 255], [255, 0]])
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, (3, 5), elements=st.floats(0, 1)))
 def test_floats_are_rounded(image):
     """A float is at most half a step of 1/255 away from its byte."""
@@ -318,18 +322,229 @@ def test_metadata_read_over_and_over(file_format):
     assert peak < 10_000_000  # 60 MB if each tag were kept
 
 
-def test_large_images_are_decoded_one_at_a_time(monkeypatch):
-    """Threads do not multiply the memory that a large image takes."""
-    monkeypatch.setattr(images, "_LARGE_PIXELS", 10)
-    content = encoded(Image.fromarray(RGB))
-    with images._ONE_LARGE_IMAGE, ThreadPoolExecutor(1) as pool:
+@pytest.mark.parametrize("change", ["behind", "within"])
+def test_scans_are_counted_to_the_end_of_the_image(change):
+    """What a motion photo has behind its end does not count; a false end in metadata is no end."""
+    content = encoded(Image.fromarray(RGB), "JPEG", progressive=True)
+    if change == "behind":
+        assert read_image(content + 200 * b"\xff\xda").size == (8, 6)
+        return
+    last_scan = content[content.rindex(b"\xff\xda") : -2]
+    comment = b"\xff\xfe\x00\x04\xff\xd9"
+    with pytest.raises(ValueError, match="a JPEG of more than 100 scans"):
+        read_image(content[:2] + comment + content[2:-2] + 100 * last_scan + content[-2:])
+
+
+def test_a_jpeg_of_segments_without_end():
+    """Walking over a file that is nothing but small segments ends soon."""
+    content = encoded(Image.fromarray(RGB), "JPEG")[:-2]
+    scans = 200 * b"\xff\xda"
+    with pytest.raises(ValueError, match="more than 100 scans"):
+        read_image(content + 20_000 * b"\xff\xfe\x00\x02" + scans)
+
+
+@pytest.mark.parametrize("file_format", ["WEBP", "JPEG2000", "AVIF"])
+def test_costly_decoders_have_a_limit_of_their_own(file_format, monkeypatch):
+    """Formats that take more memory per pixel are refused at fewer pixels, in our words."""
+    if file_format not in Image.SAVE:
+        pytest.skip(f"this Pillow does not write {file_format}")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64)
+    big, bigger = Image.new("RGB", (44, 44)), Image.new("RGB", (64, 64))
+    read_image(encoded(big, file_format))
+    with pytest.raises(ValueError, match=rf"64 x 64 pixels of {file_format}, which take .* raise"):
+        read_image(encoded(bigger, file_format))
+    assert read_image(encoded(bigger, "PNG")).size == (64, 64)
+
+
+def test_rows_count_too():
+    """Pillow keeps a pointer to each row, so that a column of pixels takes more than a row."""
+    row, column = Image.new("L", (100_000, 1)), Image.new("L", (1, 100_000))
+    assert bytes_to_read(column) > 2 * bytes_to_read(row)
+
+
+def test_far_too_many_pixels(monkeypatch):
+    """Where Pillow itself refuses, the limit that is named is still the documented one."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    with pytest.raises(ValueError, match=r"^more than 20 pixels, Pillow's safety limit; raise"):
+        read_image(encoded(Image.fromarray(RGB)))
+
+
+def test_images_opened_lazily_have_the_same_limits(monkeypatch):
+    """A bomb that the user opened is refused before it is decoded; a decoded image is read."""
+    lazy = Image.open(io.BytesIO(encoded(Image.fromarray(RGB))))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    with pytest.raises(ValueError, match="8 x 6 pixels, more than Pillow's safety limit of 40"):
+        read_image(lazy)
+    assert read_image(Image.fromarray(RGB)).size == (8, 6)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16"])
+def test_bands_change_nothing(mode, monkeypatch):
+    """Converting some rows at a time gives the pixels of the whole."""
+    pixels_16 = RNG.integers(0, 65536, (37, 23), dtype=np.uint16)
+    image = Image.fromarray(pixels_16)
+    if mode != "I;16":
+        image = Image.fromarray(RNG.integers(0, 256, (37, 23, 4), dtype=np.uint8)).convert(mode)
+        if mode == "P":
+            image.info["transparency"] = 3
+    whole = pixels(image)
+    monkeypatch.setattr(images, "_BAND_PIXELS", 50)
+    assert_array_equal(pixels(image), whole)
+
+
+# what Pillow and torch raise ------------------------------------------------------------------
+
+
+def _closed():
+    image = Image.open(io.BytesIO(encoded(Image.fromarray(RGB))))
+    image.close()
+    return image
+
+
+class _Raises:
+    def __fspath__(self):
+        raise RuntimeError("boom")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Image.open(io.BytesIO(encoded(Image.fromarray(RGB), "JPEG")[:-9])),
+        lambda: Image.open(io.BytesIO(encoded(Image.fromarray(RGB))[:-30])),
+        _closed,
+        lambda: Image.new("RGB", (0, 0)),
+        lambda: Image.new("RGB", (0, 5)),
+        lambda: torch.zeros(3, 8, 8, device="meta"),
+        lambda: torch.eye(8).to_sparse(),
+        lambda: torch.zeros(8, 8, dtype=torch.complex64).conj(),
+        lambda: torch.zeros(8, 8).to(torch.float8_e4m3fn).view(torch.uint8).unsqueeze(0).to("meta"),
+        _Raises,
+        lambda: "a\0b.jpg",
+        lambda: "x" * 5000,
+    ],
+    ids=[
+        *("cut jpeg", "cut png", "closed", "0x0", "0x5", "meta", "sparse", "conj", "meta uint8"),
+        *("fspath", "null byte", "long name"),
+    ],
+)
+def test_whatever_is_raised_is_one_error(make):
+    """What can't be read is a ValueError with a reason, and has a name."""
+    image = make()
+    with pytest.raises(ValueError, match=r"\w") as caught:
+        read_image(image)
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)
+    assert describe_image(image)
+
+
+@pytest.mark.parametrize("error", [MemoryError("none left"), TimeoutError("an alarm")])
+def test_what_is_not_the_images_fault_goes_on(error, monkeypatch):
+    """No memory, or an alarm that rings meanwhile, does not make an image unreadable."""
+
+    def fail(image):
+        raise error
+
+    monkeypatch.setattr(images, "_to_rgb", fail)
+    with pytest.raises(type(error), match=str(error)):
+        read_image(encoded(Image.fromarray(RGB)))
+
+
+def test_a_plugin_may_be_registered_at_any_time(monkeypatch):
+    """A format that comes after the first image is read; until then HEIF says what helps."""
+    read_image(encoded(Image.fromarray(RGB)))
+    heif = b"\0\0\0\x18ftypheic" + bytes(40)
+    if "HEIF" not in Image.OPEN:
+        with pytest.raises(ValueError, match="install pillow-heif and call"):
+            read_image(heif)
+
+    class FakeHeif(ImageFile.ImageFile):
+        format = "HEIF"
+
+        def _open(self):
+            self._mode, self._size, self.tile = "L", (3, 2), [("raw", (0, 0, 3, 2), 0, ("L", 0, 1))]
+
+    monkeypatch.setitem(Image.OPEN, "HEIF", (FakeHeif, lambda prefix: prefix[4:12] == b"ftypheic"))
+    monkeypatch.setattr(Image, "ID", [*Image.ID, "HEIF"])
+    assert read_image(heif).size == (3, 2)
+
+
+# memory ---------------------------------------------------------------------------------------
+
+
+def test_threads_share_a_budget():
+    """What is reserved at one time stays within the budget, or is one reservation alone."""
+    budget, held, peaks = MemoryBudget(100), [], []
+    changing = threading.Lock()
+
+    def work(n_bytes):
+        with budget.reserve(n_bytes):
+            with changing:
+                held.append(n_bytes)
+                peaks.append(list(held))
+            with changing:
+                held.remove(n_bytes)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, 50 * [10, 40, 60, 150]))
+    assert len(peaks) == 200
+    assert all(sum(peak) <= 100 or len(peak) == 1 for peak in peaks)
+
+
+def test_a_reservation_left_by_an_interrupt_is_no_obstacle():
+    """The next one of the same thread replaces it."""
+    budget = MemoryBudget(100)
+    left = budget.reserve(80)
+    left.__enter__()
+    with budget.reserve(90):
+        pass
+
+
+def test_lent_memory_is_free_for_others():
+    """Inside `lend` another thread may have all of it, as an `augment` that embeds needs."""
+    budget = MemoryBudget(100)
+
+    def take():
+        with budget.reserve(100):
+            return True
+
+    with budget.reserve(90), ThreadPoolExecutor(1) as pool, budget.lend():
+        assert pool.submit(take).result(timeout=30)
+
+
+def test_an_image_is_freed_before_its_memory_is_given_back(monkeypatch):
+    """Whoever still refers to it keeps no pixels while others decode theirs."""
+    give_back, closed = BUDGET._give_back, []
+
+    def spy():
+        with pytest.raises(ValueError, match="closed"):
+            upright.tobytes()
+        closed.append(True)
+        return give_back()
+
+    with images.open_image(encoded(Image.fromarray(RGB))) as (upright, _):
+        monkeypatch.setattr(BUDGET, "_give_back", spy)
+    assert closed == [True]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_child_does_not_wait_for_threads_that_it_does_not_have():
+    """Fork while another thread decodes a large image, and a third waits: the child reads one."""
+    content, decoding, done = encoded(Image.fromarray(RGB)), threading.Event(), threading.Event()
+
+    def decode():
+        with BUDGET.reserve(1 << 40):
+            decoding.set()
+            done.wait(60)
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(decode)
+        decoding.wait(60)
         waiting = pool.submit(read_image, content)
-        assert not waiting.done()
-        time.sleep(0.05)
-        assert not waiting.done()
-        images._ONE_LARGE_IMAGE.release()
-        assert waiting.result().size == (8, 6)
-        images._ONE_LARGE_IMAGE.acquire()
+        try:
+            assert run_in_child(lambda: read_image(content)) == 0
+        finally:
+            done.set()
+        assert waiting.result(timeout=60).size == (8, 6)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -379,7 +594,8 @@ def test_series_and_object_arrays():
         (RGB, r"one colour image.*Pass X\[None\]"),
         (np.zeros((5, 64)), r"shape \(5, 64\) is not a stack.*X\.reshape"),
         (torch.zeros(5, 64), r"shape \(5, 64\) is not a stack"),
-        (np.array([["a.png"], ["b.png"]]), "select the column"),
+        (np.array([["a.png", "b.png"]]), "select the column"),
+        (torch.zeros(2, 8, 8, device="meta"), "X can't be read: "),
     ],
 )
 def test_not_a_collection_of_images(X, message):
@@ -388,11 +604,31 @@ def test_not_a_collection_of_images(X, message):
         list_images(X)
 
 
-def test_data_frame_is_refused():
-    """A data frame has columns; the one with the images is asked for."""
-    pd = pytest.importorskip("pandas")
-    with pytest.raises(ValueError, match=r"DataFrame of shape \(1, 1\).*select the column"):
-        list_images(pd.DataFrame({"path": ["a.png"]}))
+def test_one_column_is_read():
+    """A data frame, or an array, of one column holds its images; of more columns it is refused."""
+    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    paths = ["b.png", "a.png"]
+    for X in (
+        pd.DataFrame({"path": paths}, index=[7, 3]),
+        pd.DataFrame({"path": pd.array(paths, dtype="string")}),
+        pl.DataFrame({"path": paths}),
+        np.array(paths)[:, None],
+        np.array(paths, object)[:, None],
+    ):
+        assert list(list_images(X)) == paths
+        assert list(list_images(X)) == paths
+    arrays_ = [RGB, GREY]
+    for image, same in zip(list_images(pd.DataFrame({"x": arrays_})), arrays_, strict=True):
+        assert_array_equal(image, same)
+    with pytest.raises(ValueError, match=r"DataFrame of shape \(1, 2\).*select the column"):
+        list_images(pd.DataFrame({"path": ["a.png"], "label": ["a"]}))
+
+
+@pytest.mark.parametrize("X", [{"a.png"}, frozenset(["a.png"]), {"a.png": 1}, {"a.png": 1}.keys()])
+def test_what_has_no_order_is_refused(X):
+    """Labels could not be matched to a set or a dict."""
+    with pytest.raises(ValueError, match=r"in the order of their labels\. Got \w+ instead: pass a"):
+        list_images(X)
 
 
 def test_describe():

@@ -16,6 +16,7 @@ from .digests import (
     file_stamp,
     is_path,
     text_digest,
+    working_folder,
 )
 from .stores import (
     DIGESTS,
@@ -170,7 +171,7 @@ class EmbeddingCache:
         list of (bytes or None)
             None where an image can't be read; whoever decodes it will know why.
         """
-        store, folder = self._store(), os.getcwd()
+        store, folder = self._store(), working_folder()
         stamps = [file_stamp(image, folder) for image in images]
         known: dict = {}
         store.read(DIGESTS, {s.key for s in stamps if s is not None}, known.__setitem__)

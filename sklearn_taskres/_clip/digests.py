@@ -4,18 +4,16 @@ import collections
 import functools
 import hashlib
 import os
-import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from .images import _from_torch
+from .files import as_value_error, check_file
+from .images import open_image
 
 #: A file younger than this may be rewritten without a trace in its times: FAT counts in 2 s.
 _RACY_NS = 2_000_000_000
+_SECOND_NS = 1_000_000_000
 _READERS = 8
 _KEY_BYTES, _DIGEST_BYTES = 20, 32
 
@@ -35,26 +33,25 @@ def content_digest(image):
 
     Raises
     ------
-    OSError
-        If a file can't be read, or is none: a pipe or a device is not waited for.
-    Exception
-        Whatever Pillow raises for a broken image.
+    ValueError
+        If it can't be read; of a file only its bytes are.
     """
-    if is_path(image):
-        if not stat.S_ISREG(os.stat(image).st_mode):
-            raise OSError(f"{os.fspath(image)!r} is not a regular file")
-        with Path(image).open("rb") as file:
-            return hashlib.file_digest(file, functools.partial(_hash, "bytes")).digest()
-    if isinstance(image, bytes | bytearray | memoryview):
-        return _hash("bytes", image).digest()
-    if isinstance(image, Image.Image):
-        return _pil_digest(image)
-    array = np.asarray(_from_torch(image))
-    if array.dtype.hasobject:
-        raise TypeError(f"{type(image).__name__} is not an image")
-    about = repr((array.dtype.str, array.shape)).encode()
-    pixels = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    return _hash("array", _hash("about", about).digest(), pixels).digest()
+    with as_value_error():
+        if is_path(image):
+            check_file(image)  # or else a pipe would be waited for, and a hole of a terabyte read
+            with Path(image).open("rb") as file:
+                return hashlib.file_digest(file, functools.partial(_hash, "bytes")).digest()
+        if isinstance(image, bytes | bytearray | memoryview):
+            return digest_of_read(bytes(image), None)
+    with open_image(image) as (upright, content):
+        return digest_of_read(content, upright)
+
+
+def digest_of_read(content, upright):
+    """Return what `content_digest` gives for an image of which `open_image` gave these two."""
+    if content is not None:
+        return _hash("bytes", content).digest()
+    return _hash("pixels", repr(upright.size).encode(), upright.tobytes()).digest()
 
 
 def text_digest(text):
@@ -99,18 +96,8 @@ def _hash(kind, *parts):
     return digest
 
 
-def _pil_digest(image):
-    """Digest of a PIL image: pixels, and all that `read_image` looks at beside them."""
-    pixels = image.tobytes()  # loads the image, which fills in the rest
-    palette = image.palette and (image.palette.mode, image.getpalette(None))
-    transparency = image.info.get("transparency")
-    orientation = image.getexif().get(0x0112)
-    about = (image.mode, image.size, image.format, palette, transparency, orientation)
-    return _hash("pil", _hash("about", repr(about).encode()).digest(), pixels).digest()
-
-
 class _FileStamp(collections.namedtuple("_FileStamp", ["key", "changed_ns"])):
-    """State of a file: it has another key as soon as it changes."""
+    """State of a file: it has another key as soon as it changes, if `changed_ns` is not None."""
 
 
 def file_stamp(image, folder):
@@ -118,13 +105,16 @@ def file_stamp(image, folder):
     if not is_path(image):
         return None
     try:
-        state = os.stat(image)
-    except (OSError, ValueError):  # ValueError: a null byte in the path
+        state, name = os.stat(image), os.fsdecode(image)
+    except Exception:  # a null byte in the path, or a path-like object that raises
         return None
-    times = f"{state.st_size}/{state.st_mtime_ns}/{state.st_ctime_ns}/{state.st_ino}/"
-    path = os.fsencode(os.path.join(folder, os.fsdecode(image)))
+    times = (
+        f"{state.st_size}/{state.st_mtime_ns}/{state.st_ctime_ns}/{state.st_ino}/{state.st_dev}/"
+    )
+    path = os.fsencode(os.path.join(folder, name))
     key = hashlib.blake2b(times.encode() + path, digest_size=_KEY_BYTES, person=b"file").digest()
-    return _FileStamp(key, max(state.st_mtime_ns, state.st_ctime_ns))
+    is_made_up = state.st_ctime_ns % _SECOND_NS == 0  # set by a tool, or from a clock of seconds
+    return _FileStamp(key, None if is_made_up else max(state.st_mtime_ns, state.st_ctime_ns))
 
 
 def digest_all(items, folder):
@@ -141,10 +131,22 @@ def _digest_one(folder, item):
     begun = time.time_ns()
     try:
         digest = content_digest(image)
-    except Exception:  # Pillow raises many kinds, and the reader of images reports them
+    except ValueError:  # the reader of images reports it
         return None, False
-    is_old = stamp is not None and stamp.changed_ns < begun - _RACY_NS
+    is_old = _is_before(stamp, begun - _RACY_NS)
     return digest, is_old and file_stamp(image, folder) == stamp
+
+
+def _is_before(stamp, time_ns):
+    return stamp is not None and stamp.changed_ns is not None and stamp.changed_ns < time_ns
+
+
+def working_folder():
+    """Return the folder that relative paths start from, "" if it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
 
 
 def is_path(image):

@@ -7,14 +7,15 @@ import functools
 import itertools
 import os
 import time
+import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .digests import content_digest, embedding_keys, is_path
-from .images import UnreadableImagesError, describe_image, read_file, read_image
+from .digests import digest_of_read, embedding_keys
+from .images import UnreadableImagesError, describe_image, open_image
 from .stores import chunks
 from .turns import TURN_PAUSE, TURN_SECONDS, turn_at
 from .views import augment_image, view_generator
@@ -192,15 +193,15 @@ class _Encoding:
         put(keys, embeddings)
 
     def _decode(self, encoder, job):
-        """Return the pixels of each slot, and whether the image is still what was digested."""
+        """Return the pixels of each slot, and whether they are of the image that was digested."""
         image, digest = self.images[job.places[0]], self.digests[job.places[0]]
         try:
-            content = read_file(image) if is_path(image) else image  # read once
-            is_same = content is image or content_digest(content) == digest
-            upright = read_image(content)
-            size = encoder.image_size
-            seen = [self.views[slot].of(upright, digest or b"", size) for slot in job.slots]
-            return [encoder.preprocess(view) for view in seen], is_same
+            with open_image(image) as (upright, content):
+                is_same = content is image or digest_of_read(content, upright) == digest
+                seen = (
+                    self.views[s].of(upright, digest or b"", encoder.image_size) for s in job.slots
+                )
+                return [encoder.preprocess(view) for view in seen], is_same
         except ValueError as error:
             return error
 
@@ -239,6 +240,8 @@ def _by_turns(pool, function, items):
 
 
 def _progress(n_items, verbose):
+    if not verbose:  # even a disabled bar has a lock that a forked child could wait for
+        return contextlib.nullcontext(types.SimpleNamespace(update=lambda: None))
     from tqdm import tqdm
 
-    return tqdm(total=n_items, desc="encoding images", unit="img", disable=not verbose)
+    return tqdm(total=n_items, desc="encoding images", unit="img")

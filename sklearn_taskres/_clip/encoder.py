@@ -27,7 +27,7 @@ __all__ = ["Encoder", "build_model", "build_tokenizer", "load_encoder"]
 
 #: Encoders kept at once: one for a pipeline, one for the model it is compared with.
 _KEPT_ENCODERS = 2
-_LOADING = threading.Lock()
+_loading = threading.Lock()
 
 
 def load_encoder(model_name, pretrained, *, device=None, precision="auto"):
@@ -68,8 +68,17 @@ def load_encoder(model_name, pretrained, *, device=None, precision="auto"):
         pretrained = os.fspath(pretrained)
     stamp, device = _stamp(model_name, pretrained), resolve_device(device)
     precisions = image_precision(precision, device), text_precision(precision)
-    with _LOADING:  # whoever comes second waits, and finds the encoder loaded
+    with _loading:  # whoever comes second waits, and finds the encoder loaded
         return _cached_encoder(model_name, pretrained, stamp, device, *precisions)
+
+
+def _forget_lock():
+    global _loading
+    _loading = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # a child must not wait for threads that it does not have
+    os.register_at_fork(after_in_child=_forget_lock)
 
 
 def image_precision(precision, device):
@@ -133,18 +142,20 @@ class Encoder:
         model.visual.to(dtype=self._dtype, memory_format=self._memory_format)
         self.embedding_size = source.embedding_size
         self.image_size = source.preprocessing["size"]
-        self._resize = source.preprocess()
+        self._resize, self._tokenizer = source.preprocess(), None
         moments = [source.preprocessing[name] for name in ("mean", "std")]
         self._mean, self._std = torch.tensor(moments, device=device)[:, :, None, None]
 
-    @functools.cached_property
+    @property
     def tokenizer(self):
         """The tokenizer: a list of prompts to token ids, int64 (n, context)."""
-        return self.source.tokenizer()
+        if self._tokenizer is None:  # a cached_property of Python 3.11 has a lock, also in a fork
+            self._tokenizer = self.source.tokenizer()
+        return self._tokenizer
 
     def preprocess(self, image):
         """Return the pixels, uint8 (height, width, 3), that the tower sees of a PIL image."""
-        return np.asarray(self._resize(image))
+        return np.asarray(self._resize(image).convert("RGB"))
 
     def encode_images(self, pixels):
         """Return raw embeddings, float32 (b, d), of b preprocessed images."""

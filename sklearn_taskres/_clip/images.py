@@ -1,33 +1,36 @@
 """Any image that users have, paths, bytes, PIL images or arrays, as PIL images of mode RGB."""
 
+import collections.abc
 import contextlib
-import functools
-import io
 import os
-import stat
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image
+
+from .files import as_value_error, bytes_to_read, file_content, opened
+from .memory import BUDGET, MemoryBudget
 
 #: What an image may be, for messages.
 _KINDS = (
     "a path, bytes, a PIL image, or an array of shape (H, W), (H, W, 3) or (3, H, W), uint8 or "
     "float in [0, 1]"
 )
-#: Formats that are decoded. Others are rare; some of their decoders start other programs (EPS), or
-#: are little tested. AVIF and HEIF need a Pillow, or a plugin, that has them.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "PPM", "JPEG2000", "AVIF", "HEIF")
-#: Bytes a pixel that no file needs more of: a file that is larger than so much and Pillow's limit
-#: of pixels is refused unread.
-_FILE_BYTES_PER_PIXEL = 4
-#: Passes over the pixels that a JPEG may ask for; ten are usual, and a file of a megabyte could ask
-#: for a hundred thousand.
-_JPEG_SCANS = 100
-_START_OF_SCAN = b"\xff\xda"
-#: Images of more pixels are decoded one at a time, so that threads do not multiply their memory.
-_LARGE_PIXELS = 1 << 24
-_ONE_LARGE_IMAGE = threading.Lock()
+#: Pixels that are converted at once: beside an image there is one other, and not three.
+_BAND_PIXELS = 1 << 20
+#: Files that take more are decoded one at a time.
+_LARGE_BYTES = 1 << 27
+_ONE_LARGE_FILE = MemoryBudget(0)
+#: Orientation in EXIF to what makes the image upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 #: Formats whose mode "I" holds 16 bits of grey, however Pillow's version calls them.
 _GREY_16_FORMATS = ("PNG", "PPM")
 
@@ -85,12 +88,18 @@ def list_images(X):
     ValueError
         If X is empty, is one image, or is shaped like something else.
     """
+    if isinstance(X, collections.abc.Set | collections.abc.Mapping):
+        raise ValueError(
+            f"X must be a sequence of images, in the order of their labels. Got {_kind(X)} "
+            f"instead: pass a list."
+        )
     if isinstance(X, str | bytes | os.PathLike | Image.Image) or not hasattr(X, "__len__"):
         raise ValueError(
             f"X must be a sequence of images. Got {_kind(X)} instead: put a single image into a "
             f"list, [image]."
         )
-    X = _from_torch(X)
+    with as_value_error("X can't be read: "):
+        X = _only_column(_from_torch(X))
     if isinstance(X, np.ndarray) and X.dtype.kind in "buifc":
         _check_stack(X)
     elif len(getattr(X, "shape", (1,))) != 1:
@@ -101,6 +110,13 @@ def list_images(X):
     if len(X) == 0:
         raise ValueError("X holds no image: pass at least one.")
     return X if isinstance(X, np.ndarray) else list(X)
+
+
+def _only_column(X):
+    """Take the column of a data frame, or of an array of objects, that has only one."""
+    is_column = tuple(getattr(X, "shape", ()))[1:] == (1,)
+    is_stack = isinstance(X, np.ndarray) and X.dtype.kind in "buifc"
+    return np.asarray(X, dtype=object)[:, 0] if is_column and not is_stack else X
 
 
 def _check_stack(X):
@@ -139,21 +155,70 @@ def read_image(image):
     ValueError
         If it cannot be read, with the reason.
     """
+    with contextlib.ExitStack() as block, as_value_error():
+        return _read(image, block)[0]
+
+
+@contextlib.contextmanager
+def open_image(image):
+    """Read an image for the block alone, and keep its memory reserved there; see `read_image`.
+
+    Yields
+    ------
+    upright : PIL.Image.Image
+        Mode RGB.
+    content : bytes or None
+        What a file holds, or bytes; None for an image that is pixels.
+    """
+    with contextlib.ExitStack() as block:
+        with as_value_error():
+            upright, content = _read(image, block)
+        block.callback(upright.close)  # before others get its memory, whoever still refers to it
+        yield upright, content
+
+
+def _read(image, block):
+    """Upright RGB and content of an image, its memory reserved until the block ends."""
     if isinstance(image, str | os.PathLike):
-        return _decode(read_file(image))
-    if isinstance(image, bytes | bytearray | memoryview):
-        return _decode(bytes(image))
-    if isinstance(image, Image.Image):
-        return _to_rgb(image)
+        content = file_content(image)
+    elif isinstance(image, bytes | bytearray | memoryview):
+        content = bytes(image)
+    else:
+        return _from_pixels(image, block), None
+    with contextlib.closing(opened(content)) as found:
+        n_bytes = bytes_to_read(found)
+        block.enter_context(BUDGET.reserve(n_bytes))
+        if n_bytes < _LARGE_BYTES:
+            return _upright_file(found), content
+        # The C library keeps freed memory for the thread that had it, so all have one for this.
+        with _ONE_LARGE_FILE.reserve(n_bytes), ThreadPoolExecutor(1) as pool:
+            return pool.submit(_upright_file, found).result(), content
+
+
+def _upright_file(image):
+    with contextlib.closing(image):  # before it is turned: two at one time, and not three
+        rgb, turn = _to_rgb(image)
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _from_pixels(image, block):
     image = _from_torch(image)
+    if isinstance(image, Image.Image):
+        block.enter_context(BUDGET.reserve(bytes_to_read(image)))
+        rgb, turn = _to_rgb(image)
+        return rgb if turn is None else rgb.transpose(turn)
     if isinstance(image, np.ndarray):
-        return _from_array(image)
+        block.enter_context(BUDGET.reserve(3 * image.nbytes))
+        return _from_array(np.asarray(image))
     raise ValueError(f"not an image, which is {_KINDS}")
 
 
 def describe_image(image):
     """Return a short name of an image for messages: its path, or what it is."""
-    return os.fspath(image) if isinstance(image, str | os.PathLike) else _kind(image)
+    if isinstance(image, str | os.PathLike):
+        with contextlib.suppress(Exception):  # a path-like object may raise anything
+            return os.fsdecode(image)
+    return _kind(image)
 
 
 def _kind(image):
@@ -161,86 +226,8 @@ def _kind(image):
     return type(image).__name__ + ("" if shape is None else f" of shape {tuple(shape)}")
 
 
-def read_file(path):
-    """Return the bytes of an image file.
-
-    Parameters
-    ----------
-    path : str or path-like
-
-    Returns
-    -------
-    bytes
-
-    Raises
-    ------
-    ValueError
-        If it can't be read, is no regular file (a pipe would be waited for), or is larger than any
-        image that would be decoded.
-    """
-    try:
-        state = os.stat(path)
-        if stat.S_ISDIR(state.st_mode):
-            raise ValueError("a folder; load_image_folder lists the images in one")
-        if not stat.S_ISREG(state.st_mode):
-            raise ValueError("not a regular file")
-        _refuse_size(state.st_size)
-        with open(path, "rb") as file:
-            return file.read(state.st_size + 1)
-    except OSError as error:
-        raise ValueError(error.strerror or str(error)) from error
-
-
-def _decode(content):
-    """Decode a file's bytes, turning Pillow's many errors into one."""
-    try:
-        with Image.open(io.BytesIO(content), formats=_formats()) as image:
-            _refuse_scans(image, content)
-            with _room_for(image):
-                return _to_rgb(image)
-    except UnidentifiedImageError as error:
-        raise ValueError("not an image file of a supported format") from error
-    except OSError as error:
-        raise ValueError(error.strerror or str(error)) from error
-    except Exception as error:  # broken files make decoders raise SyntaxError, struct.error, …
-        raise ValueError(str(error) or type(error).__name__) from error
-
-
-@functools.cache
-def _formats():
-    """Those of `_FORMATS` that this Pillow has, in order."""
-    Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
-
-
-def _room_for(image):
-    """Return what to hold while an image is decoded; refuse one of too many pixels."""
-    n_pixels = image.width * image.height
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and n_pixels > limit:
-        raise ValueError(
-            f"{image.width} x {image.height} pixels, more than Pillow's safety limit of {limit}; "
-            f"raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file"
-        )
-    return _ONE_LARGE_IMAGE if n_pixels > _LARGE_PIXELS else contextlib.nullcontext()
-
-
-def _refuse_scans(image, content):
-    if image.format in ("JPEG", "MPO") and content.count(_START_OF_SCAN) > _JPEG_SCANS:
-        raise ValueError(f"a JPEG of more than {_JPEG_SCANS} scans, which would take very long")
-
-
-def _refuse_size(n_bytes):
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and n_bytes > limit * _FILE_BYTES_PER_PIXEL:
-        raise ValueError(
-            f"a file of {n_bytes} bytes, larger than an image within Pillow's safety limit; raise "
-            f"PIL.Image.MAX_IMAGE_PIXELS if you trust the file"
-        )
-
-
 def _to_rgb(image):
-    """Upright RGB copy of a PIL image of any mode."""
+    """RGB copy of a PIL image of any mode, and the transposition that makes it upright, or None."""
     is_grey_16 = image.mode.startswith("I;16") or (
         image.mode == "I" and image.format in _GREY_16_FORMATS
     )
@@ -249,14 +236,34 @@ def _to_rgb(image):
             f"mode {image.mode!r} does not say which value is white; pass an array, uint8 or float "
             f"in [0, 1]"
         )
-    image = ImageOps.exif_transpose(image)
+    if 0 in image.size:
+        raise ValueError(f"an image of {image.width} x {image.height}, which has no pixel")
+    image.load()  # the orientation may stand behind the pixels
+    turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
     if is_grey_16:
-        grey = np.asarray(image).astype(np.int32)
-        image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))  # 65535 / 255 = 257
+        return _in_bands(_eight_bit_grey, image), turn
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+        return _in_bands(_on_white, image), turn
+    return image.convert("RGB"), turn
+
+
+def _in_bands(convert, image):
+    """RGB image that `convert` makes of one, some rows at a time."""
+    rgb, rows = Image.new("RGB", image.size), max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        rgb.paste(convert(band), (0, top))
+    return rgb
+
+
+def _eight_bit_grey(image):
+    grey = np.asarray(image).astype(np.int32)
+    return Image.fromarray(((grey + 128) // 257).astype(np.uint8))  # 65535 / 255 = 257
+
+
+def _on_white(image):
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
 def _from_torch(X):

@@ -20,7 +20,9 @@ import open_clip
 import safetensors.torch
 import torch
 from open_clip.pretrained import download_pretrained_from_hf
-from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+
+from .resizing import make_resize
 
 from .downloads import ModelUnavailableError, fetched, first_line, hub_address, unavailable
 from .untrusted import (
@@ -91,10 +93,10 @@ class ModelSource:
     def preprocess(self):
         """Return the transform of a PIL image of mode RGB to another one, of the size it takes.
 
-        It is open_clip's without the last steps, to a tensor and to zero mean and unit variance.
+        It does what open_clip does before the last steps, to a tensor and to zero mean and unit
+        variance.
         """
-        transform = image_transform_v2(PreprocessCfg(**self.preprocessing), is_train=False)
-        return type(transform)(transform.transforms[:-2])
+        return make_resize(**self.preprocessing)
 
     def tokenizer(self):
         """Return the tokenizer: a list of prompts to token ids, int64 (n, context)."""

@@ -6,6 +6,8 @@ import math
 import numpy as np
 from PIL import Image
 
+from .memory import BUDGET
+
 #: Name of an augmentation to its smallest crop, as a share of the area, and whether it flips.
 AUGMENTATIONS = {
     "taskres": (0.08, True),
@@ -49,8 +51,9 @@ def augment_image(image, augment, rng, size):
     size : int or pair of int
         Height and width of what the encoder takes.
     """
-    if callable(augment):
-        return augment(image, rng)
+    if callable(augment):  # it may draw into its image, and may embed others
+        with BUDGET.lend():
+            return augment(image.copy(), rng)
     smallest, flips = AUGMENTATIONS[augment]
     height, width = (size, size) if isinstance(size, int) else size
     box = _random_box(image.width, image.height, smallest, rng)

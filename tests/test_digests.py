@@ -1,0 +1,95 @@
+"""What a file's stamp trusts, and what is refused before a byte of it is read."""
+
+import os
+import types
+
+import pytest
+from PIL import Image
+
+from sklearn_taskres import EmbeddingCache
+from sklearn_taskres._clip import digests as digests_module
+from sklearn_taskres._clip.digests import content_digest, file_stamp
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(200 * b"x")
+    return path
+
+
+@pytest.fixture
+def state(path, monkeypatch):
+    """What os.stat says about a file, to be changed."""
+    real = path.stat()
+    names = ("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino", "st_dev")
+    state = types.SimpleNamespace(**{name: getattr(real, name) for name in names})
+    state.st_mtime_ns = state.st_ctime_ns = 1_700_000_000_123_456_789
+    fake = types.SimpleNamespace(**vars(os))
+    fake.stat = lambda path: state
+    monkeypatch.setattr(digests_module, "os", fake)
+    return state
+
+
+def test_a_stamp_holds_the_device(path, state):
+    """Two file systems give one inode, size and time to two files."""
+    before = file_stamp(path, "")
+    assert file_stamp(path, "") == before
+    state.st_dev += 1
+    assert file_stamp(path, "").key != before.key
+
+
+def test_a_time_of_whole_seconds_is_not_trusted(path, state, monkeypatch):
+    """Images of data sets built with fixed times repeat them: such a file is digested each time."""
+    digested = []
+
+    def spy(image):
+        digested.append(image)
+        return bytes(32)
+
+    monkeypatch.setattr(digests_module, "content_digest", spy)
+    for ctime, times in [(1_700_000_000_000_000_000, 2), (1_700_000_000_123_456_789, 1)]:
+        state.st_ctime_ns = ctime
+        EmbeddingCache("memory").clear()
+        digested.clear()
+        for _ in range(2):
+            EmbeddingCache("memory").digests([path])
+        assert len(digested) == times
+
+
+def test_a_file_larger_than_any_image_is_not_digested(path, monkeypatch):
+    """A hole of a terabyte costs nothing: its size is looked at before it is read."""
+    assert len(content_digest(path)) == 32
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    with pytest.raises(ValueError, match="a file of 200 bytes, larger than an image"):
+        content_digest(path)
+    assert EmbeddingCache(None).digests([path]) == [None]
+
+
+def test_an_empty_file_is_not_opened(tmp_path):
+    """The files that a kernel makes up have no size, and some are waited for without end."""
+    (tmp_path / "empty").touch()
+    with pytest.raises(ValueError, match="an empty file"):
+        content_digest(tmp_path / "empty")
+
+
+def test_an_alarm_is_not_swallowed(path, monkeypatch):
+    """A timeout that the user's signal handler raises ends the pass."""
+
+    def ring(*args):
+        raise TimeoutError("an alarm")
+
+    monkeypatch.setattr(digests_module, "_hash", ring)
+    with pytest.raises(TimeoutError, match="an alarm"):
+        EmbeddingCache(None).digests([path])
+
+
+def test_a_path_that_raises_has_no_stamp():
+    """A path-like object that does not tell its path is left to the reader of images."""
+
+    class Raises:
+        def __fspath__(self):
+            raise RuntimeError("boom")
+
+    assert file_stamp(Raises(), "") is None
+    assert EmbeddingCache("memory").digests([Raises()]) == [None]
