@@ -37,7 +37,7 @@ MAY_IMPORT = {
         "_rows",
         "_training",
     },
-    "datasets": set(),
+    "datasets": {"_clip.files"},
     "pipeline": {"_classifiers", "_clip"},
     "inspection": {"inspection", "_classifiers.zero_shot", "_clip.images", "_formulas"},
     "__init__": {"_version"},
