@@ -15,7 +15,7 @@ _HOME = {
     "LinearProbeClassifier": "._classifiers.linear_probe",
     "ModelUnavailableError": "._clip.pretrained",
     "TaskResClassifier": "._classifiers.taskres",
-    "TaskResClassifierCV": "._classifiers.taskres_cv",
+    "TaskResClassifierCV": "._search.taskres_cv",
     "TipAdapterClassifier": "._classifiers.tip_adapter",
     "UnreadableImagesError": "._clip.images",
     "ZeroShotClassifier": "._classifiers.zero_shot",

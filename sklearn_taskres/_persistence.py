@@ -1,9 +1,8 @@
 """The version stamp that every estimator of the package carries into its pickle."""
 
-import warnings
-
 from sklearn.base import BaseEstimator
 
+from ._messages import warn_user
 from ._version import __version__
 
 _STAMP = "_sklearn_taskres_version"
@@ -22,11 +21,9 @@ class VersionStamp(BaseEstimator):
         state = dict(state)
         written_by = state.pop(_STAMP, "an unknown version")
         if written_by != __version__:
-            warnings.warn(
+            warn_user(
                 f"This {type(self).__name__} was saved by sklearn_taskres {written_by} and is read "
                 f"by {__version__}: its predictions may differ. Fit it again, or install the "
-                f"version that saved it.",
-                UserWarning,
-                stacklevel=2,
+                f"version that saved it."
             )
         super().__setstate__(state)

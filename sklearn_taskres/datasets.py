@@ -1,13 +1,13 @@
 """Data for few-shot tasks: folders of images, and k images per class drawn from any labels."""
 
 import itertools
-import warnings
 from pathlib import Path
 
 import numpy as np
 from sklearn.utils import check_random_state, column_or_1d
 
 from ._clip.files import FORMATS, PREFIX_BYTES, looks_like_image
+from ._messages import warn_user
 
 #: Endings of the image files that are taken from a folder, in any case.
 IMAGE_SUFFIXES = tuple(sorted(itertools.chain(*FORMATS.values())))
@@ -105,11 +105,9 @@ def _warn_about_others(others, folder):
     if others:
         named = ", ".join(str(path.relative_to(folder)) for path in others[:_NAMED_FILES])
         more = ", …" if len(others) > _NAMED_FILES else ""
-        warnings.warn(
+        warn_user(
             f"load_image_folder passed over {len(others)} of the files in {folder}, which are not "
-            f"images in a class folder: {named}{more}",
-            UserWarning,
-            stacklevel=3,
+            f"images in a class folder: {named}{more}"
         )
 
 

@@ -134,7 +134,7 @@ def few_threads():
 @pytest.fixture(autouse=True)
 def unwarned(monkeypatch):
     """Each test starts as if nothing had been warned about once."""
-    monkeypatch.setattr("sklearn_taskres._classifiers.wording._GIVEN", set())
+    monkeypatch.setattr("sklearn_taskres._messages._GIVEN", set())
 
 
 @pytest.fixture(autouse=True)

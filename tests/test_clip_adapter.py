@@ -11,7 +11,7 @@ from sklearn_taskres._classifiers.clip_adapter import (
     CLIPAdapterClassifier,
     clip_adapter_logits,
 )
-from sklearn_taskres._classifiers.recipe import auto_max_epochs
+from sklearn_taskres._classifiers.training import auto_max_epochs
 
 BRANCHES = ["image", "text", "text-direct", "text-additive"]
 

@@ -25,7 +25,7 @@ from sklearn_taskres import (
     ZeroShotClassifier,
     sample_few_shot,
 )
-from sklearn_taskres._classifiers.coop import auto_max_epochs
+from sklearn_taskres._classifiers.training import auto_max_epochs
 from sklearn_taskres._clip.encoder import load_encoder
 
 NAMES = ["ant", "great_white_shark", "cat", "zebra fish"]
@@ -201,8 +201,10 @@ def test_underscores_are_read_as_the_base_reads_them(small):
 )
 def test_automatic_epochs(n_images, n_epochs):
     """The median number of images a class decides, as published."""
-    assert auto_max_epochs(np.repeat([0, 1, 2], n_images)) == n_epochs
-    assert auto_max_epochs(np.repeat([0, 1, 2], [n_images, n_images, 99])) == n_epochs
+    published = {"batch_size": None, "one": 50, "many": 200}
+    assert auto_max_epochs(np.repeat([0, 1, 2], n_images), **published) == n_epochs
+    y = np.repeat([0, 1, 2], [n_images, n_images, 99])
+    assert auto_max_epochs(y, **published) == n_epochs
 
 
 # the frozen tower -----------------------------------------------------------------------------

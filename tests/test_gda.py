@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 
 from sklearn_taskres import ZeroShotClassifier, sample_few_shot
 from sklearn_taskres._classifiers.gda import GDAClassifier
-from sklearn_taskres._classifiers.selection import shot_folds
+from sklearn_taskres._held_out import shot_folds
 
 
 def normalised(rows):

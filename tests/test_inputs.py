@@ -21,7 +21,7 @@ from sklearn_taskres import (
     TipAdapterClassifier,
     ZeroShotClassifier,
 )
-from sklearn_taskres._classifiers.wording import listed
+from sklearn_taskres._messages import listed
 
 NAMES = ["ant", "bee", "cow", "dog", "emu"]
 

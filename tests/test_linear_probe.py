@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from sklearn_taskres._classifiers.linear_probe import LinearProbeClassifier, coarse_to_fine
-from sklearn_taskres._classifiers.selection import shot_folds
+from sklearn_taskres._held_out import shot_folds
 
 
 def problem(n_shots=4, n_classes=4, d=10, dtype=np.float64, seed=0):

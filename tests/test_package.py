@@ -18,57 +18,48 @@ from sklearn_taskres import TaskResClassifier, make_taskres_pipeline
 
 ROOT = Path(sklearn_taskres.__file__).parent
 
-#: Package part to the parts it may import.
+#: Package part to the parts it may import, from the ground up.
+GROUND = {"_device", "_formulas", "_messages", "_rows", "_version"}
 MAY_IMPORT = {
-    "_version": set(),
-    "_formulas": set(),
-    "_device": set(),
-    "_persistence": {"_version"},
-    "_products": set(),
-    "_rows": set(),
-    "_training": {"_device", "_formulas", "_rows", "_training"},
-    "_clip": {"_clip", "_device", "_formulas", "_persistence"},
+    **{part: set() for part in GROUND},
+    "_fitting": set(),
+    "_held_out": set(),
+    "_persistence": {"_messages", "_version"},
+    "_training": {*GROUND, "_training"},
+    "_clip": {*GROUND, "_clip", "_persistence"},
+    "_class_base": {*GROUND, "_class_base", "_clip.text"},
     "_classifiers": {
+        *GROUND,
+        "_class_base",
         "_classifiers",
-        "_clip.text",
-        "_formulas",
+        "_fitting",
+        "_held_out",
         "_persistence",
-        "_products",
-        "_rows",
         "_training",
     },
-    "datasets": {"_clip.files"},
-    "pipeline": {"_classifiers", "_clip"},
-    "inspection": {"inspection", "_classifiers.zero_shot", "_clip.images", "_formulas"},
-    "__init__": {"_version"},
-    "benchmark": {
-        "benchmark",
-        "_clip",
-        "_device",
-        "_formulas",
-        "_version",
-        "inspection",
-        *sklearn_taskres.__all__,
+    "_search": {
+        *GROUND,
+        "_class_base",
+        "_classifiers.gaussian",
+        "_classifiers.taskres",
+        "_fitting",
+        "_persistence",
+        "_search",
+        "_training.threads",
     },
+    "datasets": {"_clip.files", "_messages"},
+    "pipeline": {"_classifiers", "_clip"},
+    "inspection": {*GROUND, "inspection", "_classifiers.zero_shot", "_clip.images"},
+    "__init__": {"_version"},
+    "benchmark": {*GROUND, "benchmark", "_clip", "inspection", *sklearn_taskres.__all__},
 }
-#: What classifiers import inside functions only: these bring torch along.
-LAZY = {"_clip.text", "_training", "_training.threads"}
-#: What a classifier's file may import of its siblings, beside what all of them share.
-SHARED = {
-    "base",
-    "class_embeddings",
-    "fitting",
-    "gaussian",
-    "open_classes",
-    "recipe",
-    "selection",
-    "wording",
-}
-FAMILY = {
-    "taskres": {"enhanced_base", "residual"},
-    "fold": {"residual", "taskres"},
-    "taskres_cv": {"fold", "search_table", "taskres"},
-}
+#: What is imported inside functions only, outside its own room: these bring torch along.
+LAZY = {"_clip.text", "_device", "_training", "_training.threads"}
+#: Rooms that are imported without torch.
+LIGHT = {"_class_base", "_classifiers", "_search"}
+#: What a classifier's file may import of its siblings, besides what all of them share.
+SHARED = {"base", "gaussian", "training"}
+FAMILY = {"taskres": {"enhanced_base"}}
 #: The only files that may import a library.
 DOORS = {
     "open_clip": {"_clip/pretrained.py", "_clip/untrusted.py"},
@@ -89,13 +80,15 @@ def imports(path, nested=True):
             yield from ([module] if node.module else [f"{module}.{a.name}" for a in node.names])
 
 
-def breaks_the_family(path, module, top_level):
-    """Whether a classifier's file imports a sibling, or torch's world where it is imported."""
-    _, _, rest = module.partition("sklearn_taskres.")
-    if rest in LAZY:
-        return module in top_level
+def breaks_the_family(path, rest):
+    """Whether a classifier's file imports a sibling that it does not say it is made of."""
     part, _, sibling = rest.partition("_classifiers.")
     return not part and sibling not in SHARED | FAMILY.get(path.stem, set())
+
+
+def is_too_early(rest, module, top_level):
+    """Whether a module that brings torch is imported where its user is."""
+    return rest in LAZY and module in top_level
 
 
 def violations(root):
@@ -104,13 +97,15 @@ def violations(root):
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()
         part = name.partition("/")[0].removesuffix(".py")
+        top_level = set(imports(path, nested=False))
         for module in imports(path):
             top, _, rest = module.partition(".")
             if top == "sklearn_taskres":
                 allowed = MAY_IMPORT[part]
                 forbidden = not (rest.partition(".")[0] in allowed or rest in allowed)
-                if part == "_classifiers" and rest.startswith(("_classifiers.", *LAZY)):
-                    forbidden |= breaks_the_family(path, module, set(imports(path, nested=False)))
+                forbidden |= part in LIGHT and is_too_early(rest, module, top_level)
+                if part == "_classifiers" and rest.startswith("_classifiers."):
+                    forbidden |= breaks_the_family(path, rest)
                 if forbidden:
                     broken.append((name, module))
             elif name not in DOORS.get(top, {name}):
@@ -136,8 +131,13 @@ def test_import_rules_can_be_broken(tmp_path, monkeypatch):
         "from .base import BaseCLIPClassifier",  # allowed
     ]
     (folder / "bad.py").write_text("\n".join(bad))
+    below = tmp_path / "_class_base"
+    below.mkdir()
+    upward = ["from .._classifiers.base import BaseCLIPClassifier", "from .._clip.text import T"]
+    (below / "bad.py").write_text("\n".join(upward))
     found = [module.removeprefix("sklearn_taskres.") for _, module in violations(tmp_path)]
-    assert found == ["_clip.featurizer", "skorch", "_training", "_classifiers.zero_shot"]
+    of_classifiers = ["_clip.featurizer", "skorch", "_training", "_classifiers.zero_shot"]
+    assert found == ["_classifiers.base", "_clip.text", *of_classifiers]
 
 
 def run(code):

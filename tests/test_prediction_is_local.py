@@ -85,7 +85,8 @@ def test_predictions_in_threads_leave_the_process_as_it_was(clf):
     X, y = make_blobs(60, n_features=6, centers=3, cluster_std=2.0, random_state=0)
     fitted = clone(clf).fit(X, y)
     expected = fitted.predict(X)
-    fitted.coef_ = fitted.coef_.view(Meeting)
+    best = getattr(fitted, "best_estimator_", fitted)  # of a search
+    best.coef_ = best.coef_.view(Meeting)
     Meeting.barrier, Meeting.seen = threading.Barrier(N_THREADS, timeout=60), []
     before = process_state()
 

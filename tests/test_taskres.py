@@ -15,9 +15,9 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 
 from sklearn_taskres import CLIPTextFeaturizer, TaskResClassifier, ZeroShotClassifier
 from sklearn_taskres._classifiers.gaussian import WEIGHTS
-from sklearn_taskres._classifiers.recipe import auto_lr, auto_max_epochs
-from sklearn_taskres._classifiers.selection import held_out_score, shot_folds
+from sklearn_taskres._classifiers.training import auto_lr, auto_max_epochs
 from sklearn_taskres._formulas import learning_rate
+from sklearn_taskres._held_out import held_out_score, shot_folds
 
 
 def problem(n_rows=60, n_classes=5, d=12, dtype=np.float64, seed=0):

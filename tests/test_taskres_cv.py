@@ -24,10 +24,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback
 
-from sklearn_taskres import CLIPTextFeaturizer, TaskResClassifier, ZeroShotClassifier
-from sklearn_taskres._classifiers import fold
-from sklearn_taskres._classifiers.taskres_cv import TaskResClassifierCV
-from sklearn_taskres._formulas import unit
+from sklearn_taskres import (
+    CLIPTextFeaturizer,
+    TaskResClassifier,
+    TaskResClassifierCV,
+    ZeroShotClassifier,
+)
+from sklearn_taskres._search import jobs
 
 #: Scores that tell candidates apart where accuracies would tie.
 FINE = "neg_log_loss"
@@ -243,7 +246,7 @@ def test_chunks_give_the_same(monkeypatch, n_fit):
     whole = clone(search).fit(rows, y)
     with_threads(monkeypatch, 1)
     trained = spy_on_train(monkeypatch)
-    monkeypatch.setattr(fold, "_MOST_BYTES", n_fit * 8 * 4 * (6 * 12 + 3 * 16))
+    monkeypatch.setattr(jobs, "_MOST_BYTES", n_fit * 8 * 4 * (6 * 12 + 3 * 16))
     parts = clone(search).fit(rows, y)
     of_one_decay = [min(n_fit, 5 - i) for i in range(0, 5, n_fit)]  # alpha = 0 is not trained
     assert trained == of_one_decay * 2 * 3
@@ -257,15 +260,17 @@ def with_threads(monkeypatch, n_threads):
     monkeypatch.setattr("sklearn_taskres._training.threads.count_threads", lambda *_: n_threads)
 
 
-def spy_on_train(monkeypatch):
-    """Return a list that receives the number of candidates of each program that is trained."""
-    trained, train = [], TaskResFoldTrain
+def spy_on_train(monkeypatch, threads=None):
+    """Return a list that receives the number of candidates of each job that is trained."""
+    trained, train = [], TRAIN
 
     def spy(self, pairs):
         trained.extend([len(pairs)] * any(alpha for alpha, _ in pairs))
+        if threads is not None:
+            threads.add(threading.current_thread())
         return train(self, pairs)
 
-    monkeypatch.setattr(fold.TaskResFold, "_train", spy)
+    monkeypatch.setattr(jobs.Fold, "_train", spy)
     return trained
 
 
@@ -278,10 +283,8 @@ def test_threads_give_the_same(monkeypatch, n_threads):
     with_threads(monkeypatch, 1)
     alone, before = clone(search).fit(X, y), torch.get_num_threads()
     with_threads(monkeypatch, n_threads)
-    trained, threads = spy_on_train(monkeypatch), set()
-    monkeypatch.setattr(
-        fold, "unit", lambda rows: threads.add(threading.current_thread()) or unit(rows)
-    )
+    threads = set()
+    trained = spy_on_train(monkeypatch, threads)
     shared = clone(search).fit(X, y)
     assert threading.main_thread() not in threads
     assert len(trained) == 2 * (4 if n_threads == 2 else 3 + 3 if n_threads == 3 else 4 * 3)
@@ -299,12 +302,12 @@ def test_what_fails_in_a_thread_is_told(monkeypatch):
     X, y, t = problem()
 
     def short_tempered(self, pairs):
-        if (2, 5e-4) in pairs or self.random_state == 1:
+        if (2, 5e-4) in pairs or self.clf.random_state == 1:
             raise ArithmeticError("too large")
-        return TaskResFoldTrain(self, pairs)
+        return TRAIN(self, pairs)
 
-    monkeypatch.setattr(fold.TaskResFold, "_train", short_tempered)
-    monkeypatch.setattr(fold, "_MOST_BYTES", 0)
+    monkeypatch.setattr(jobs.Fold, "_train", short_tempered)
+    monkeypatch.setattr(jobs, "_MOST_BYTES", 0)
     with_threads(monkeypatch, 2)
     search = TaskResClassifierCV(t, alphas=(0.5, 2), cv=2, max_epochs=2, random_state=0)
     with pytest.warns(UserWarning, match=r"2 of 4 pairs .* ArithmeticError\('too large'\)"):
@@ -314,7 +317,7 @@ def test_what_fails_in_a_thread_is_told(monkeypatch):
         search.set_params(random_state=1).fit(X, y)
 
 
-TaskResFoldTrain = fold.TaskResFold._train
+TRAIN = jobs.Fold._train
 
 
 def test_out_of_memory_falls_back_to_smaller_chunks(monkeypatch):
@@ -326,9 +329,9 @@ def test_out_of_memory_falls_back_to_smaller_chunks(monkeypatch):
     def short_of_memory(self, pairs):
         if len(pairs) > room:
             raise torch.OutOfMemoryError
-        return TaskResFoldTrain(self, pairs)
+        return TRAIN(self, pairs)
 
-    monkeypatch.setattr(fold.TaskResFold, "_train", short_of_memory)
+    monkeypatch.setattr(jobs.Fold, "_train", short_of_memory)
     with pytest.warns(UserWarning, match="no memory for 5 candidates at a time") as caught:
         parts = clone(search).fit(X, y)
     assert len(caught) == 1
@@ -336,7 +339,7 @@ def test_out_of_memory_falls_back_to_smaller_chunks(monkeypatch):
         parts.cv_results_["mean_test_score"], whole.cv_results_["mean_test_score"], **EXACT
     )
     room = 0
-    monkeypatch.setattr(fold, "_MOST_BYTES", 0)
+    monkeypatch.setattr(jobs, "_MOST_BYTES", 0)
     with pytest.raises(torch.OutOfMemoryError):
         clone(search).set_params(alphas=[1]).fit(X, y)
 
@@ -432,7 +435,8 @@ def test_it_is_a_fitted_taskres():
     """Classes can be selected and added, copies and pickles predict the same."""
     X, y, t = problem()
     search = TaskResClassifierCV(t, max_epochs=15, lr=0.02, random_state=0).fit(X, y)
-    assert isinstance(search, TaskResClassifier)
+    assert isinstance(search.best_estimator_, TaskResClassifier)
+    assert search.history_ is search.best_estimator_.history_
     assert search.alpha_ == search.best_params_["alpha"]
     part = search.select_classes([0, 2, 3])
     assert_array_equal(part.decision_function(X), search.decision_function(X)[:, [0, 2, 3]])

@@ -11,8 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_taskres import ZeroShotClassifier
 from sklearn_taskres._classifiers import tip_adapter
-from sklearn_taskres._classifiers.selection import held_out_score, shot_folds
 from sklearn_taskres._classifiers.tip_adapter import TipAdapterClassifier, tip_adapter_logits
+from sklearn_taskres._held_out import held_out_score, shot_folds
 
 
 def problem(n_rows=60, n_classes=5, d=12, dtype=np.float64):

@@ -12,7 +12,7 @@ from skorch.callbacks import Callback, GradientNormClipping
 from torch.utils.flop_counter import FlopCounterMode
 
 from sklearn_taskres import TaskResClassifier
-from sklearn_taskres._classifiers.residual import taskres_gradient, taskres_logits
+from sklearn_taskres._classifiers.taskres import taskres_gradient, taskres_logits
 from sklearn_taskres._device import product_precision
 from sklearn_taskres._formulas import unit
 from sklearn_taskres._training import threads, train

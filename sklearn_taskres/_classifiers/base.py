@@ -1,9 +1,8 @@
 """What every classifier on CLIP embeddings shares: labels, base, prediction, choice of classes."""
 
 import os
-import warnings
 from collections.abc import Mapping, Set
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 from scipy.special import log_softmax, softmax
@@ -13,34 +12,18 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .._formulas import check_norms, scaled_classifier, unit
+from .._class_base import OpenClassesMixin, as_class_base, check_nested_params, norm_factor
+from .._class_base.names import names_by_label
+from .._fitting import all_or_nothing
+from .._formulas import check_norms, row_norms, scaled_classifier, unit
+from .._messages import warn_user
 from .._persistence import VersionStamp
 from .._rows import check_finite, chunks, is_streamed, working_dtype
-from .class_embeddings import (
-    array_rows,
-    class_means,
-    class_names_of,
-    names_by_label,
-    norm_factor,
-)
-from .fitting import all_or_nothing
-from .open_classes import OpenClassesMixin
 
 #: Dtypes of computation; anything else, float16 and integers among it, is read into the first.
 _DTYPES = [np.float32, np.float64]
-#: Parameters that every method has which the engine trains.
-TRAINING_CONSTRAINTS: dict = {
-    "batch_size": [Interval(Integral, 1, None, closed="left")],
-    "class_weight": [None, dict, StrOptions({"balanced"})],
-    "callbacks": [None, list, tuple],
-    "precision": [StrOptions({"auto", "float32", "bfloat16"})],
-    "random_state": ["random_state"],
-    "verbose": ["verbose"],
-}
 #: Training rows that are labelled zero-shot, to see whether base and rows fit together.
 _MOST_COMPARED = 512
-#: OpenAI CLIP's logit scale 1/τ, for a base that does not say which model it comes from.
-_CLIP_LOGIT_SCALE = 100.0
 
 
 def _clean_and_views(X):
@@ -91,7 +74,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         "base": [
             None,
             StrOptions({"class_means"}),
-            HasMethods(["transform", "class_features", "logit_scale"]),
+            HasMethods(["transform", "class_features", "logit_scale", "describe_model"]),
             "array-like",
         ],
         "class_names": [None, Mapping, "array-like"],
@@ -100,6 +83,9 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
     }
     _class_arrays: tuple[str, ...] = ("classes_", "base_", "coef_")
     _streams_rows = False
+    #: How many times as strongly a method's learning rate acts on a base of unit rows, in words;
+    #: empty for one that sees cosines alone.
+    _unit_rows_act = ""
 
     @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
@@ -129,7 +115,12 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
             If there is one class only, a label has no name, a parameter is out of range, or the
             width of X is not that of the class embeddings.
         """
-        self._check_callbacks()
+        data = self._prepare(X, y, sample_weight)
+        self._warn_about(data)
+        return self._learn(data)
+
+    def _prepare(self, X, y, sample_weight):
+        """Validate, encode the labels and find their embeddings; return what `_fit` takes."""
         X, views = _clean_and_views(X)
         X, y = self._validated(X, y, streams=self._streams_rows)
         if views is not None:
@@ -145,28 +136,18 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
                 f"{self.classes_.tolist()[0]!r}. Add images of at least one other class."
             )
         self._set_base(X, codes, weight)
-        self._fit(X, codes, weight, views)
-        self._check_learned()
-        return self
+        return X, codes, weight, views
 
-    def _check_learned(self):
-        """Refuse a classifier that would predict one class for everything."""
+    def _learn(self, data):
+        """Run the method on what `_prepare` gave, and refuse a result that is of no use."""
+        self._fit(*data)
         for name in ("coef_", "intercept_"):
             if not np.isfinite(getattr(self, name, 0)).all():
                 raise ValueError(
                     f"{name} is not finite after the fit: a parameter, such as alpha, lr or a "
                     f"weight, is too large for {self.coef_.dtype}. Use a smaller one."
                 )
-
-    def _check_callbacks(self):
-        """Refuse what skorch could not notify."""
-        for item in getattr(self, "callbacks", None) or ():
-            named = isinstance(item, tuple) and len(item) == 2
-            if not hasattr(item[1] if named else item, "on_train_begin"):
-                raise ValueError(
-                    f"callbacks must hold callbacks of skorch, such as EarlyStopping(), or pairs "
-                    f"of a name and one. Got {item!r:.60}."
-                )
+        return self
 
     def _validated(self, X, y="no_validation", *, streams=True, **params):
         """Validate as scikit-learn does; rows that are streamed are not copied, if that will do."""
@@ -227,48 +208,17 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
 
     # class embeddings -----------------------------------------------------------------------
 
-    def _text_base(self):
-        """Return the featurizer of class names, or None where the base is not text."""
-        if self.base is None:
-            from .._clip.text import CLIPTextFeaturizer
-
-            return CLIPTextFeaturizer()
-        return self.base if hasattr(self.base, "class_features") else None
-
-    def _class_names(self):
-        return class_names_of(self.classes_, self.class_names)
+    @property
+    def _class_base(self):
+        """What `base` stands for."""
+        return as_class_base(self.base)
 
     def _set_base(self, X, y, sample_weight):
-        """Set `base_` and `logit_scale_`, and warn where X cannot come from the same model."""
+        """Set `base_`, raw class embeddings (n_classes, d), and `logit_scale_`."""
         self._name_of = names_by_label(self.classes_, self.class_names)
-        base = self._find_base(X, y, sample_weight)
-        if X is None:
-            self._install_base(base)
-            return
-        self._check_width(X, base)
-        with np.errstate(over="ignore"):
-            base = base.astype(working_dtype(X))
-        self._install_base(base)
-        if not isinstance(self.base, str):
-            self._warn_if_at_chance(X, y)
-
-    def _find_base(self, X, y, sample_weight):
-        """Raw class embeddings (n_classes, d) as the base has them, and its logit scale."""
-        text = self._text_base()
-        if isinstance(self.base, str):
-            base = class_means(X, y, sample_weight)
-        elif text is not None:
-            base = self._embedded_names(text)
-        else:
-            rows = check_array(self.base, dtype=_DTYPES, input_name="base")
-            base = array_rows(rows, self.classes_, self.class_names)
-        self.logit_scale_ = float(self.logit_scale or self._model_logit_scale(text))
-        return base
-
-    def _embedded_names(self, text):
-        """Embed the names of the classes; where the default CLIP is missing, say who wanted it."""
+        class_base = self._class_base
         try:
-            return text.transform(self._class_names())
+            base = class_base.embed(self.classes_, self.class_names, X, y, sample_weight)
         except OSError as error:
             if self.base is None:
                 error.add_note(
@@ -277,10 +227,12 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
                     f"base=CLIPTextFeaturizer(model_name, pretrained) with the model of X."
                 )
             raise
-
-    @staticmethod
-    def _model_logit_scale(text):
-        return _CLIP_LOGIT_SCALE if text is None else text.logit_scale()
+        self.logit_scale_ = float(self.logit_scale or class_base.logit_scale())
+        if X is not None:
+            self._check_width(X, base, class_base)
+            with np.errstate(over="ignore"):
+                base = base.astype(working_dtype(X))
+        self._install_base(base)
 
     def _install_base(self, base):
         """Set `base_` to class embeddings brought to the mean row norm that the user wants."""
@@ -288,20 +240,35 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         self.base_ = base * base.dtype.type(self._base_factor)
         check_norms(self.base_, "base")
 
-    def _check_width(self, X, base):
+    @staticmethod
+    def _check_width(X, base, class_base):
         if X.shape[1] != base.shape[1]:
             raise ValueError(
                 f"X has {X.shape[1]} features, but the class embeddings of base "
-                f"({self._base_model()}) have {base.shape[1]}: images and classes must be embedded "
-                f"by one CLIP model. Pass base=CLIPTextFeaturizer(model_name, pretrained) with the "
-                f"model that made X, or embed the images with the model of base."
+                f"({class_base.describe()}) have {base.shape[1]}: images and classes must be "
+                f"embedded by one CLIP model. Pass base=CLIPTextFeaturizer(model_name, pretrained) "
+                f"with the model that made X, or embed the images with the model of base."
             )
 
-    def _base_model(self):
-        text = self._text_base()
-        return "an array" if text is None else text.describe_model()
+    def _warn_about(self, data):
+        """Warn about what is legal and hardly meant."""
+        X, y, *_ = data
+        class_base = self._class_base
+        if not class_base.is_from_images:
+            self._warn_if_at_chance(X, y, class_base)
+        if self._unit_rows_act and class_base.may_have_lost_norms and self.base_norm is None:
+            self._warn_about_unit_rows()
 
-    def _warn_if_at_chance(self, X, y):
+    def _warn_about_unit_rows(self):
+        if np.allclose(row_norms(self.base_), 1, atol=1e-2):
+            warn_user(
+                f"The rows of base have unit norm. {type(self).__name__} trains on raw text "
+                f"embeddings (norm about 10 for OpenAI's CLIP); on unit rows the same learning "
+                f"rate acts about {self._unit_rows_act} times as strongly. Pass the raw "
+                f"embeddings, or base_norm=10."
+            )
+
+    def _warn_if_at_chance(self, X, y, class_base):
         """Warn where the base alone ranks the training rows no better than chance would.
 
         "No better" allows one standard error, so that a true mismatch seldom hides behind luck;
@@ -316,12 +283,10 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         logits = unit(X) @ scaled_classifier(self.base_, self.logit_scale_).T
         n_right, n_rows, chance = np.sum(logits.argmax(axis=1) == y), len(y), 1 / len(self.classes_)
         if n_right <= n_rows * chance + (n_rows * chance * (1 - chance)) ** 0.5:
-            warnings.warn(
-                f"Zero-shot, the class embeddings of base ({self._base_model()}) label "
+            warn_user(
+                f"Zero-shot, the class embeddings of base ({class_base.describe()}) label "
                 f"{n_right} of {n_rows} training rows correctly, no better than chance. Do base "
-                f"and X come from the same CLIP model, and do the class names say what is seen?",
-                UserWarning,
-                stacklevel=6,
+                f"and X come from the same CLIP model, and do the class names say what is seen?"
             )
 
     def set_params(self, **params):
@@ -342,13 +307,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         ValueError
             If there is no such parameter, or ``base__<name>`` is set while `base` has none.
         """
-        nested = [name for name in params if name.startswith("base__")]
-        base = params.get("base", getattr(self, "base", None))
-        if nested and not hasattr(base, "get_params"):
-            raise ValueError(
-                f"{nested[0]!r} sets a parameter of base, but base is {base!r:.60}. Pass "
-                f"base=CLIPTextFeaturizer() to the classifier to search over its parameters."
-            )
+        check_nested_params(self, params)
         return super().set_params(**params)
 
     # prediction -------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """CLAP: a linear probe that starts at the text embeddings and is held near them, class by class."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -8,8 +7,8 @@ from scipy.special import softmax
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._formulas import row_norms, scaled_classifier, unit
-from .base import TRAINING_CONSTRAINTS, BaseCLIPClassifier
+from .._formulas import scaled_classifier, unit
+from .training import TrainedClassifier
 
 _MOMENTUM = 0.9
 
@@ -61,7 +60,7 @@ def stable_reach(penalty, lr):
     return 1 / np.maximum(1, lr * 2 * penalty / len(penalty)) ** 0.5
 
 
-class CLAPClassifier(BaseCLIPClassifier):
+class CLAPClassifier(TrainedClassifier):
     """CLAP, the class-adaptive linear probe on CLIP embeddings.
 
     Class weights W start at CLIP's raw text embeddings t and are all learned, by cross-entropy on
@@ -174,13 +173,13 @@ class CLAPClassifier(BaseCLIPClassifier):
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
-        **BaseCLIPClassifier._parameter_constraints,
-        **TRAINING_CONSTRAINTS,
+        **TrainedClassifier._parameter_constraints,
         "penalty": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
     }
-    _class_arrays = (*BaseCLIPClassifier._class_arrays, "weights_", "penalty_")
+    _class_arrays = (*TrainedClassifier._class_arrays, "weights_", "penalty_")
+    _unit_rows_act = "a hundred"
 
     def __init__(
         self,
@@ -216,16 +215,15 @@ class CLAPClassifier(BaseCLIPClassifier):
         self.verbose = verbose
 
     def _fit(self, X, y, sample_weight, views):
-        from .._training import train
-
-        self._warn_about_unit_rows()
         penalty = self._penalties(X, y, sample_weight)
         reach = stable_reach(penalty, self.lr)[:, None]
-        trained = train(
+        learned = self._train(
             clap_logits,
             {"x": np.zeros_like(self.base_)},
-            unit(X if views is None else views),
+            X if views is None else views,
             y,
+            sample_weight,
+            prepare=unit,
             constants={
                 "t": self.base_,
                 "reach": reach,
@@ -237,32 +235,11 @@ class CLAPClassifier(BaseCLIPClassifier):
             momentum=_MOMENTUM,
             lr=self.lr,
             max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
             rng=check_random_state(self.random_state),
-            sample_weight=sample_weight,
-            callbacks=self.callbacks,
-            device=self.device,
-            precision=self.precision,
-            verbose=self.verbose,
         )
-        self.weights_ = clap_weights(self.base_, trained.parameters["x"], reach.astype(X.dtype))
+        self.weights_ = clap_weights(self.base_, learned["x"], reach.astype(X.dtype))
         self.penalty_ = penalty.astype(X.dtype)
         self.coef_ = scaled_classifier(self.weights_, self.logit_scale_)
-        self.history_ = trained.history
-        self.n_iter_ = len(trained.history)
-        self.n_parameters_ = self.weights_.size
-
-    def _warn_about_unit_rows(self):
-        """Warn where the base lost its norm, and steps are far too long for it."""
-        is_array = self._text_base() is None and not isinstance(self.base, str)
-        if is_array and self.base_norm is None and np.allclose(row_norms(self.base_), 1, atol=1e-2):
-            warnings.warn(
-                "The rows of base have unit norm. CLAP trains raw text embeddings (norm about 10 "
-                "for OpenAI's CLIP); on unit rows the same learning rate acts about a hundred "
-                "times as strongly. Pass the raw embeddings, or base_norm=10.",
-                UserWarning,
-                stacklevel=6,
-            )
 
     def _penalties(self, X, y, sample_weight):
         """Penalty λ of each class, (K,) in float64."""

@@ -6,8 +6,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._formulas import scaled_classifier, unit
-from .base import TRAINING_CONSTRAINTS, BaseCLIPClassifier
-from .recipe import auto_max_epochs
+from .training import TrainedClassifier, auto_max_epochs
 
 
 def relu(rows):
@@ -35,7 +34,7 @@ def linear_weight(n_out, n_in, rng, dtype):
     return rng.uniform(-bound, bound, size=(n_out, n_in)).astype(dtype)
 
 
-class CLIPAdapterClassifier(BaseCLIPClassifier):
+class CLIPAdapterClassifier(TrainedClassifier):
     """CLIP-Adapter: few-shot classification with a bottleneck network on CLIP embeddings.
 
     A network of two linear layers without biases, φ(f) = ReLU(W2 ReLU(W1 f)), is blended into the
@@ -164,8 +163,7 @@ class CLIPAdapterClassifier(BaseCLIPClassifier):
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
-        **BaseCLIPClassifier._parameter_constraints,
-        **TRAINING_CONSTRAINTS,
+        **TrainedClassifier._parameter_constraints,
         "branch": [StrOptions({"image", "text", "text-direct", "text-additive"})],
         "ratio": [Interval(Real, 0, 1, closed="both")],
         "reduction": [Interval(Integral, 1, None, closed="left")],
@@ -214,17 +212,14 @@ class CLIPAdapterClassifier(BaseCLIPClassifier):
         self.verbose = verbose
 
     def _fit(self, X, y, sample_weight, views):
-        from .._training import train
-
         rng = check_random_state(self.random_state)
-        max_epochs = self.max_epochs
-        if max_epochs == "auto":
-            max_epochs = auto_max_epochs(y, self.batch_size, many=50)
-        trained = train(
+        automatic = self.max_epochs == "auto"
+        learned = self._train(
             clip_adapter_logits,
             self._start(rng),
             X if views is None else views,
             y,
+            sample_weight,
             constants={
                 "t": self.base_,
                 "scale": self.logit_scale_,
@@ -232,19 +227,13 @@ class CLIPAdapterClassifier(BaseCLIPClassifier):
                 **self._mixture(),
             },
             lr=self.lr,
-            max_epochs=max_epochs,
+            max_epochs=auto_max_epochs(y, self.batch_size, many=50)
+            if automatic
+            else self.max_epochs,
             rng=rng,
-            batch_size=self.batch_size,
-            sample_weight=sample_weight,
-            callbacks=self.callbacks,
-            device=self.device,
-            precision=self.precision,
-            verbose=self.verbose,
             weight_decay=self.weight_decay,
         )
-        self.w1_, self.w2_ = trained.parameters["w1"], trained.parameters["w2"]
-        self.history_, self.n_iter_ = trained.history, len(trained.history)
-        self.n_parameters_ = self.w1_.size + self.w2_.size
+        self.w1_, self.w2_ = learned["w1"], learned["w2"]
         self.coef_ = self._coef(self.base_)
 
     def _start(self, rng):

@@ -6,9 +6,9 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._class_base.names import class_names_of
 from .._formulas import scaled_classifier, unit
-from .base import TRAINING_CONSTRAINTS, BaseCLIPClassifier
-from .selection import images_per_class
+from .training import TrainedClassifier, auto_max_epochs
 
 #: Standard deviation of context vectors that start at random.
 _START_STD = 0.02
@@ -23,19 +23,7 @@ def coop_logits(z, *, context, tower, scale):
     return z @ scaled_classifier(tower(context), scale).T
 
 
-def auto_max_epochs(y):
-    """Epochs of the published recipe: 50 for one image a class (median), 100 up to four, else 200.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,)
-        Class of each row, 0 to n_classes - 1.
-    """
-    n_images = images_per_class(y)
-    return 50 if n_images <= 1 else 100 if n_images <= 4 else 200
-
-
-class CoOpClassifier(BaseCLIPClassifier):
+class CoOpClassifier(TrainedClassifier):
     """CoOp: a learned prompt in place of "a photo of a".
 
     Context vectors v_1..v_M stand before each class name where the words of a template would, the
@@ -169,8 +157,7 @@ class CoOpClassifier(BaseCLIPClassifier):
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
-        **BaseCLIPClassifier._parameter_constraints,
-        **TRAINING_CONSTRAINTS,
+        **TrainedClassifier._parameter_constraints,
         "n_context": [Interval(Integral, 1, None, closed="left")],
         "class_specific": ["boolean"],
         "class_token_position": [StrOptions({"end", "middle"})],
@@ -221,18 +208,21 @@ class CoOpClassifier(BaseCLIPClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _find_base(self, X, y, sample_weight):
-        if not hasattr(self._text_base(), "prompt_tower"):
+    def _set_base(self, X, y, sample_weight):
+        self._require_text_tower()
+        super()._set_base(X, y, sample_weight)
+
+    def _require_text_tower(self):
+        if not hasattr(self._class_base.text, "prompt_tower"):
             raise ValueError(
                 f"CoOpClassifier trains through the text tower of a CLIP, so base must be a "
                 f"CLIPTextFeaturizer, that of the model that made X, and not "
                 f"{repr(self.base) if isinstance(self.base, str) else type(self.base).__name__}."
             )
-        return super()._find_base(X, y, sample_weight)
 
     def _prompt_tower(self, names, context):
         """Tower for prompts of some names; `context` is a number of vectors, or words."""
-        return self._text_base().prompt_tower(
+        return self._class_base.text.prompt_tower(
             names,
             context,
             self.class_token_position,
@@ -243,14 +233,15 @@ class CoOpClassifier(BaseCLIPClassifier):
     def _fit(self, X, y, sample_weight, views):
         rng = check_random_state(self.random_state)
         context = self.n_context if self.context_init is None else self.context_init
-        tower = self._prompt_tower(self._class_names(), context)
+        tower = self._prompt_tower(self._names(), context)
         self.context_ = self._start(tower, rng)
-        self.history_: list[dict] = []  # of max_epochs=0
-        n_epochs = auto_max_epochs(y) if self.max_epochs == "auto" else self.max_epochs
+        self.history_, self.n_iter_ = [], 0  # of max_epochs=0
+        automatic = auto_max_epochs(y, None, one=50, many=200)
+        n_epochs = automatic if self.max_epochs == "auto" else self.max_epochs
         if n_epochs > 0:
-            rows = unit(X if views is None else views)
+            rows = X if views is None else views
             self._learn_context(tower, rows, y, sample_weight, n_epochs, rng)
-        self.n_iter_, self.n_parameters_ = len(self.history_), self.context_.size
+        self.n_parameters_ = self.context_.size
         self.coef_ = self._coef(tower)
 
     def _start(self, tower, rng):
@@ -260,29 +251,27 @@ class CoOpClassifier(BaseCLIPClassifier):
         start = rng.normal(0, _START_STD, shape) if tower.start is None else tower.start
         return np.broadcast_to(start, shape).astype(self.base_.dtype)
 
-    def _learn_context(self, tower, rows, y, sample_weight, n_epochs, rng):
-        from .._training import train
+    def _names(self):
+        return class_names_of(self.classes_, self.class_names)
 
-        trained = train(
+    def _learn_context(self, tower, rows, y, sample_weight, n_epochs, rng):
+        learned = self._train(
             coop_logits,
             {"context": self.context_},
             rows,
             y,
+            sample_weight,
+            prepare=unit,
             constants={"tower": tower, "scale": self.logit_scale_},
             lr=self.lr,
             max_epochs=n_epochs,
             rng=rng,
-            batch_size=self.batch_size,
-            sample_weight=sample_weight,
             optimizer="SGD",
             momentum=_MOMENTUM,
             weight_decay=self.weight_decay,
-            callbacks=self.callbacks,
             device=tower.device,
-            precision=self.precision,
-            verbose=self.verbose,
         )
-        self.context_, self.history_ = trained.parameters["context"], trained.history
+        self.context_ = learned["context"]
 
     def _coef(self, tower):
         return scaled_classifier(tower.embed(self.context_), self.logit_scale_)

@@ -16,7 +16,7 @@ def distance_to_start(*, P, h, b, scale, P0, penalty):
     return penalty * ((P - P0) ** 2).sum()
 
 
-def tune_text_projection(features, X, y, *, logit_scale, penalty, **training):
+def tune_text_projection(features, X, y, sample_weight=None, *, logit_scale, penalty, run, **how):
     """Tune the text projection on image rows.
 
     Parameters
@@ -28,34 +28,37 @@ def tune_text_projection(features, X, y, *, logit_scale, penalty, **training):
         Image rows of any norm; their dtype is the dtype of computation.
     y : ndarray of shape (n_samples,)
         Class of each row, 0 to n_classes - 1.
+    sample_weight : ndarray of shape (n_samples,) or None, default=None
+        Weights of the rows.
     logit_scale : float
         Frozen logit scale 1/τ.
     penalty : float
         Weight λ of ‖P - P0‖².
-    **training
-        Further arguments of :func:`~sklearn_taskres._training.train`.
+    run : callable
+        The engine, called as :func:`~sklearn_taskres._training.train` is.
+    **how
+        Further arguments of the engine.
 
     Returns
     -------
     projection : ndarray of shape (W, d)
         The tuned projection.
     history : list of dict
-        Training history, a dict an epoch.
+        Training history, a dict per epoch.
     """
-    from .._training import train
-
     start = features.projection.astype(working_dtype(X))
     bias = 0.0 if features.bias is None else features.bias.astype(start.dtype)
     constants = {"h": features.hidden, "b": bias, "scale": logit_scale}
-    trained = train(
+    trained = run(
         projected_logits,
         {"P": start},
         X,
         y,
+        sample_weight,
         constants={**constants, "P0": start, "penalty": float(penalty)},
         prepare=unit,
         penalty=distance_to_start,
-        **training,
+        **how,
     )
     return trained.parameters["P"], trained.history
 

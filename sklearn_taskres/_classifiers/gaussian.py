@@ -4,10 +4,10 @@ import itertools
 
 import numpy as np
 
+from .._class_base import class_sums
 from .._formulas import unit
+from .._held_out import held_out_score
 from .._rows import chunks, working_dtype
-from .class_embeddings import class_sums
-from .selection import held_out_score
 
 #: Weights that are tried for the term beside logits of cosines; 0 leaves it out.
 WEIGHTS = (0.0, *np.logspace(-4, 2, 49).tolist())

@@ -8,10 +8,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._formulas import scaled_classifier, unit
+from .._held_out import shot_folds
 from .base import BaseCLIPClassifier
-from .class_embeddings import class_means
 from .gaussian import best_weight, gaussian_classifier
-from .selection import shot_folds
 
 #: Where alpha can't be searched: this times (N - K) / (N - 1), so 0.01 at two images a class.
 _DEFAULT_ALPHA = 0.02
@@ -188,7 +187,10 @@ class GDAClassifier(BaseCLIPClassifier):
 
     def _base_of(self, X, y, sample_weight):
         """Class embeddings that have not seen the images held out."""
-        return class_means(X, y, sample_weight) if isinstance(self.base, str) else self.base_
+        class_base = self._class_base
+        if not class_base.is_from_images:
+            return self.base_
+        return class_base.embed(self.classes_, None, X, y, sample_weight)
 
     def _logits(self, X):
         return super()._logits(X) + self.intercept_

@@ -10,8 +10,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._formulas import unit
+from .._held_out import held_out_score, shot_folds
 from .base import BaseCLIPClassifier
-from .selection import held_out_score, shot_folds
 
 #: C where no image can be held out.
 _DEFAULT_C = 10.0
@@ -154,6 +154,9 @@ class LinearProbeClassifier(BaseCLIPClassifier):
 
     def _set_base(self, X, y, sample_weight):
         """Do nothing: there are no class embeddings."""
+
+    def _warn_about(self, data):
+        """Do nothing: there is no base that could be the wrong one."""
 
     def _fit(self, X, y, sample_weight, views):
         rows = self._rows(X)

@@ -1,25 +1,183 @@
-"""Task Residual Tuning: a residual learned on top of CLIP's text classifier."""
+"""Task Residual Tuning: a residual learned on top of CLIP's text classifier.
+
+The formula and its derivative come first, then the training that one fit and a search share, then
+the estimator.
+"""
 
 import copy
-import warnings
+import math
 from numbers import Integral, Real
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._class_base.names import class_names_of
 from .._formulas import row_norms, scaled_classifier, task_residual, unit
+from .._held_out import images_per_class, shot_folds, take_rows
+from .._messages import warn_user
 from .._rows import chunks
 from . import enhanced_base
-from .base import TRAINING_CONSTRAINTS, BaseCLIPClassifier
-from .class_embeddings import class_means
 from .gaussian import best_weight, gaussian_classifier
-from .recipe import auto_lr, auto_max_epochs
-from .residual import start, taskres_gradient, taskres_logits
-from .selection import images_per_class, shot_folds, take_rows
+from .training import TrainedClassifier, auto_lr, auto_max_epochs
 
 
-class TaskResClassifier(BaseCLIPClassifier):
+def taskres_logits(z, *, t, alpha, scale, x=None, x_image=None):
+    """Logits (n, K) of image rows z (n, D) under t' = t + αx, with t and x (K, D).
+
+    With a residual on the image, x_image (D,), z are raw rows; without one, unit rows. Of C
+    candidates at once, x (C, K, D) and alpha (C, 1, 1), they are (C, n, K).
+    """
+    if x_image is not None:
+        z = unit(task_residual(z, x_image, alpha))
+    t = t if x is None else task_residual(t, x, alpha)
+    return z @ scaled_classifier(t, scale).mT
+
+
+def taskres_gradient(z, y, share, *, t, alpha, scale, x):
+    """Weighted cross-entropy of :func:`taskres_logits`, and its derivatives by x and alpha.
+
+    Written by hand for the residual on the text: two matrix products of B·K·D, and three passes
+    over arrays of K·D. With P = (softmax − onehot) · share, s the scale and L the logits, the
+    derivative by t' is, row by row, ``s Pᵀz / ‖t'‖ − (P∘L summed over the batch) t' / ‖t'‖²``.
+
+    Of C candidates that see the same batch, the losses are summed: Adam takes each element by
+    itself, so that this trains each candidate as its own loss would.
+
+    Parameters
+    ----------
+    z : tensor of shape (B, D)
+        Unit image rows.
+    y : tensor of shape (B,)
+        Classes of the rows.
+    share : tensor of shape (B,)
+        Share of each row in the loss: 1 / B, times its weight.
+    t : tensor of shape (K, D)
+        Base.
+    alpha : tensor of shape (1, 1), or (C, 1, 1)
+        Scale of the residual; where it requires a gradient, that is returned, too.
+    scale : float
+        Logit scale.
+    x : tensor of shape (K, D), or (C, K, D)
+        Residual.
+
+    Returns
+    -------
+    loss : tensor of shape ()
+    logits : tensor of shape (B, K), or (C, B, K)
+        Those of :func:`taskres_logits`.
+    gradients : dict of str to tensor
+        ``x``, and ``alpha`` where that is learned.
+    """
+    import torch
+
+    learns_alpha = alpha.requires_grad
+    moved = task_residual(t, x, alpha)  # t', ([C,] K, D)
+    inverse = torch.linalg.vector_norm(moved, dim=-1, keepdim=True).reciprocal_()  # 1 / ‖t'‖
+    inverse.nan_to_num_(nan=math.nan, posinf=1)  # a zero row stays zero, as in `unit`
+    factor = inverse * scale
+    # The first product. Classes come first, ([C,] K, B), since sums along rows in memory are slow.
+    logits = (moved @ z.T).to(z.dtype).mul_(factor)
+    errors = logits.log_softmax(dim=-2)
+    truth = y.expand(*errors.shape[:-2], 1, -1)
+    log_p_truth = errors.gather(-2, truth)
+    loss = -(log_p_truth * share).sum()
+    # (P − onehot) · share, where p − 1 of the true class is taken without cancellation.
+    errors.exp_().scatter_(-2, truth, log_p_truth.expm1_()).mul_(share)
+    # What the second product holds along t', where a step would change nothing: ΣP∘L / ‖t'‖².
+    along = (errors * logits).sum(dim=-1, keepdim=True).mul_(inverse).mul_(inverse)
+    # The second product, s Pᵀz / ‖t'‖, less that: the derivative by t'.
+    slope = (errors.mul_(factor) @ z).to(z.dtype).addcmul_(moved, along, value=-1)
+    gradients = {"alpha": (slope * x).sum(dim=(-2, -1), keepdim=True)} if learns_alpha else {}
+    return loss, logits.mT, {"x": slope.mul_(alpha), **gradients}  # t' = t + αx
+
+
+class Problem(NamedTuple):
+    """What is known before the residual is learned, whatever alpha and weight decay are."""
+
+    #: Image rows to train on, (n, D), or their views (n, v, D).
+    rows: np.ndarray
+    #: Class of each row.
+    y: np.ndarray
+    sample_weight: np.ndarray | None
+    #: Base t, (K, D), and logit scale.
+    t: np.ndarray
+    scale: float
+    #: What the residual is put on: "text", "image" or "both".
+    residual: str
+    learn_alpha: bool
+    #: Learning rate and epochs, resolved.
+    recipe: dict[str, Any]
+    #: Draws the order of the batches, and the views.
+    rng: np.random.RandomState
+
+
+class Learned(NamedTuple):
+    """What training found for one alpha and weight decay."""
+
+    x: np.ndarray
+    x_image: np.ndarray
+    alpha: float
+
+
+def arrays_to_learn(problem, alphas):
+    """Return what is learned, at its start, and the constants of :func:`taskres_logits`.
+
+    One alpha gives x (K, D); several give the stack of all candidates, (C, K, D).
+    """
+    stack = () if len(alphas) == 1 else (len(alphas),)
+    x = np.zeros((*stack, *problem.t.shape), dtype=problem.t.dtype)
+    learned = {"x": x, "x_image": np.zeros_like(problem.t[0])}
+    if problem.residual != "both":
+        del learned["x_image" if problem.residual == "text" else "x"]
+    constants = {"t": problem.t, "scale": problem.scale}
+    alpha = np.array(alphas, dtype=np.float64).reshape(*stack, 1, 1)
+    (learned if problem.learn_alpha else constants)["alpha"] = alpha
+    return learned, constants
+
+
+def train_candidates(problem, alphas, weight_decay, run):
+    """Learn the residual for one alpha, or for several at once, which see the same batches.
+
+    Parameters
+    ----------
+    problem : Problem
+        What all of them share.
+    alphas : sequence of float
+        Scale of the residual, given or to start from, of each candidate.
+    weight_decay : float
+        L2 penalty, the same for all.
+    run : callable
+        The engine: `TrainedClassifier._train`, or the like, which returns the learned arrays.
+
+    Returns
+    -------
+    list of Learned
+        One per alpha.
+    """
+    learned, constants = arrays_to_learn(problem, alphas)
+    is_text = problem.residual == "text"
+    found = run(
+        taskres_logits,
+        learned,
+        problem.rows,
+        problem.y,
+        problem.sample_weight,
+        prepare=unit if is_text else None,
+        gradient=taskres_gradient if is_text else None,
+        constants=constants,
+        weight_decay=weight_decay,
+        rng=problem.rng,
+        **problem.recipe,
+    )
+    alphas = np.ravel(found.get("alpha", alphas)).tolist()
+    x = found.get("x", np.zeros_like(problem.t)).reshape(len(alphas), *problem.t.shape)
+    x_image = found.get("x_image", np.zeros_like(problem.t[0]))
+    return [Learned(one, x_image, alpha) for one, alpha in zip(x, alphas, strict=True)]
+
+
+class TaskResClassifier(TrainedClassifier):
     """Task Residual Tuning: few-shot classification on CLIP embeddings.
 
     CLIP's text embeddings t of the class names are the base classifier and stay as they are. A
@@ -177,8 +335,7 @@ class TaskResClassifier(BaseCLIPClassifier):
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
-        **BaseCLIPClassifier._parameter_constraints,
-        **TRAINING_CONSTRAINTS,
+        **TrainedClassifier._parameter_constraints,
         "alpha": [Interval(Real, 0, None, closed="left")],
         "learn_alpha": ["boolean"],
         "enhanced_base": ["boolean"],
@@ -191,8 +348,9 @@ class TaskResClassifier(BaseCLIPClassifier):
         "enhanced_epochs": [Interval(Integral, 1, None, closed="left")],
         "enhanced_penalty": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
     }
-    _class_arrays = (*BaseCLIPClassifier._class_arrays, "residual_", "intercept_")
+    _class_arrays = (*TrainedClassifier._class_arrays, "residual_", "intercept_")
     _streams_rows = True
+    _unit_rows_act = "ten"
 
     def __init__(
         self,
@@ -244,32 +402,52 @@ class TaskResClassifier(BaseCLIPClassifier):
         self.verbose = verbose
 
     def _fit(self, X, y, sample_weight, views):
-        self._check_combinations(X)
-        training = {
-            "rng": check_random_state(self.random_state),
-            "batch_size": self.batch_size,
-            "device": self.device,
-            "precision": self.precision,
-            "verbose": self.verbose,
-        }
         data = {"X": X, "y": y, "sample_weight": sample_weight, "views": views}
-        self._fit_residual(data, training)
-        self._fit_gaussian(data, training)
+        rng = check_random_state(self.random_state)
+        self._fit_residual(data, rng)
+        weight = self.gaussian_weight
+        if weight == "auto":
+            weight = self._chosen_gaussian_weight(data, rng)
+        if weight > 0:
+            self._add_gaussian(weight, gaussian_classifier(**data))
 
-    def _fit_residual(self, data, training):
-        rows = data["X"] if data["views"] is None else data["views"]
-        training = {**training, "sample_weight": data["sample_weight"]}
-        self._tune_base(rows, data["y"], training)
-        self._learn_residual(rows, data["y"], training)
+    def _fit_residual(self, data, rng):
+        problem = self._problem(**data, rng=rng)
+        (learned,) = train_candidates(problem, [self.alpha], self.weight_decay, self._train)
+        self._install(learned)
 
-    def _check_combinations(self, X):
+    def _problem(self, X, y, sample_weight, views, rng):
+        """Describe what there is to learn; an enhanced base is tuned here."""
+        self._check_combinations()
+        rows = X if views is None else views
+        self._tune_base(rows, y, sample_weight, rng)
+        return Problem(
+            rows,
+            y,
+            sample_weight,
+            self.base_,
+            self.logit_scale_,
+            self.residual,
+            self.learn_alpha,
+            self._recipe(y),
+            rng,
+        )
+
+    def _recipe(self, y):
+        """Return learning rate and epochs, "auto" being resolved."""
+        lr = auto_lr(len(self.classes_)) if self.lr == "auto" else self.lr
+        automatic = self.max_epochs == "auto"
+        epochs = auto_max_epochs(y, self.batch_size, many=200) if automatic else self.max_epochs
+        return {"lr": lr, "max_epochs": epochs}
+
+    def _check_combinations(self):
         """Refuse what is legal alone and meaningless together."""
         if self.learn_alpha and self.alpha == 0:
             raise ValueError(
                 "learn_alpha=True can't start from alpha=0: the gradients of alpha and of the "
                 "residual are both zero there. Start from alpha=0.5."
             )
-        if self.enhanced_base and self._text_base() is None:
+        if self.enhanced_base and self._class_base.text is None:
             raise ValueError(
                 "enhanced_base=True tunes a CLIP's text projection, and base is not text. Pass "
                 "base=CLIPTextFeaturizer(...) with the model that made X, or enhanced_base=False."
@@ -279,110 +457,70 @@ class TaskResClassifier(BaseCLIPClassifier):
                 f"gaussian_weight={self.gaussian_weight!r} needs residual='text': the term is "
                 f"estimated from image embeddings as they are. Got residual={self.residual!r}."
             )
-        self._warn_about_unit_rows(X)
 
-    def _warn_about_unit_rows(self, X):
-        """Warn where a norm that counts was lost."""
-        is_array = self._text_base() is None and not isinstance(self.base, str)
-        if is_array and self.base_norm is None and np.allclose(row_norms(self.base_), 1, atol=1e-2):
-            warnings.warn(
-                "The rows of base have unit norm. TaskRes learns its residual on raw text "
-                "embeddings (norm about 10 for OpenAI's CLIP); on unit rows the same learning rate "
-                "acts about ten times as strongly. Pass the raw embeddings, or base_norm=10.",
-                UserWarning,
-                stacklevel=7,
-            )
-        if self.residual != "text" and np.allclose(row_norms(next(chunks(X))[1]), 1, atol=1e-3):
-            warnings.warn(
+    def _warn_about(self, data):
+        super()._warn_about(data)
+        rows = next(chunks(data[0]))[1]
+        if self.residual != "text" and np.allclose(row_norms(rows), 1, atol=1e-3):
+            warn_user(
                 f"residual={self.residual!r} adds to raw image embeddings, and the rows of X have "
-                f"unit norm: on them it is another, weaker method. Embed with normalize=False.",
-                UserWarning,
-                stacklevel=7,
+                f"unit norm: on them it is another, weaker method. Embed with normalize=False."
             )
 
-    def _tune_base(self, rows, y, training):
+    def _tune_base(self, rows, y, sample_weight, rng):
         """Replace the base by the enhanced one where it is asked for."""
         self.text_projection_, self.enhanced_history_ = None, []
         if not self.enhanced_base:
             return
-        features = self._text_base().class_features(self._class_names())
+        names = class_names_of(self.classes_, self.class_names)
+        features = self._class_base.text.class_features(names)
         automatic = self.enhanced_penalty == "auto"
         self.text_projection_, self.enhanced_history_ = enhanced_base.tune_text_projection(
             features,
             rows,
             y,
+            sample_weight,
             logit_scale=self.logit_scale_,
             penalty=1 / images_per_class(y) if automatic else self.enhanced_penalty,
+            run=self._run_engine,
             lr=self.enhanced_lr,
             max_epochs=self.enhanced_epochs,
-            **training,
+            rng=rng,
         )
         self._install_base(enhanced_base.class_embeddings(features, self.text_projection_))
 
-    def _learn_residual(self, rows, y, training):
-        from .._training import train
-
-        learned, constants = start(
-            self.base_, self.logit_scale_, self.alpha, self.residual, self.learn_alpha
-        )
-        trained = train(
-            taskres_logits,
-            learned,
-            rows,
-            y,
-            prepare=None if "x_image" in learned else unit,
-            constants=constants,
-            gradient=None if "x_image" in learned else taskres_gradient,
-            lr=auto_lr(len(self.classes_)) if self.lr == "auto" else self.lr,
-            max_epochs=self._n_epochs(y),
-            weight_decay=self.weight_decay,
-            callbacks=self.callbacks,
-            **training,
-        )
-        arrays = {"x": np.zeros_like(self.base_), "x_image": np.zeros_like(self.base_[0])}
-        arrays |= {"alpha": np.asarray(self.alpha), **trained.parameters}
-        self.residual_, self.image_residual_ = arrays["x"], arrays["x_image"]
-        self.alpha_, self.history_ = float(arrays["alpha"].item()), trained.history
-        self.n_iter_ = len(trained.history)
-        self.coef_ = self._coef()
+    def _install(self, learned):
+        """Become the classifier with this residual, and no Gaussian term yet."""
+        self.residual_, self.image_residual_, self.alpha_ = learned
+        t = task_residual(self.base_, self.residual_, self.base_.dtype.type(self.alpha_))
+        self.coef_ = scaled_classifier(t, self.logit_scale_)
         self.gaussian_weight_, self.intercept_ = 0.0, np.zeros_like(self.base_[:, 0])
-        self.n_parameters_ = sum(array.size for array in trained.parameters.values())
         if self.text_projection_ is not None:
             self.n_parameters_ += self.text_projection_.size
 
-    def _fit_gaussian(self, data, training):
-        """Add the Gaussian term where it is asked for and helps."""
-        weight = self.gaussian_weight
-        if weight == "auto":
-            weight = self._chosen_gaussian_weight(data, training)
+    def _add_gaussian(self, weight, term):
+        """Add the Gaussian term, weights (K, D) and intercepts (K,), to the logits."""
+        weights, intercept = term
         self.gaussian_weight_ = float(weight)
-        if self.gaussian_weight_ > 0:
-            weights, intercept = gaussian_classifier(**data)
-            self.coef_ = self.coef_ + self.gaussian_weight_ * weights
-            self.intercept_ = self.gaussian_weight_ * intercept
-            self.n_parameters_ += weights.size + intercept.size
+        self.coef_ = self.coef_ + self.gaussian_weight_ * weights
+        self.intercept_ = self.gaussian_weight_ * intercept
+        self.n_parameters_ += weights.size + intercept.size
 
-    def _chosen_gaussian_weight(self, data, training):
+    def _chosen_gaussian_weight(self, data, rng):
         """Weight that labels images best that neither residual nor Gaussians have seen."""
         held_out = []
-        for rows, others in shot_folds(data["y"], training["rng"]):
+        for rows, others in shot_folds(data["y"], rng):
             part, seen = copy.copy(self), take_rows(data, rows)
-            part.callbacks, part.max_epochs = None, self.n_iter_
-            if isinstance(self.base, str):  # the base must not have seen them either
-                part._install_base(class_means(seen["X"], seen["y"], seen["sample_weight"]))
-            part._fit_residual(seen, {**training, "verbose": 0})
+            part.callbacks, part.max_epochs, part.verbose = None, self.n_iter_, 0
+            class_base = self._class_base
+            if class_base.is_from_images:  # the base must not have seen them either
+                means = class_base.embed(None, None, seen["X"], seen["y"], seen["sample_weight"])
+                part._install_base(means)
+            part._fit_residual(seen, rng)
             weights, intercept = gaussian_classifier(**seen)
             X, y = data["X"][others].astype(self.base_.dtype, copy=False), data["y"][others]
             held_out.append((part._logits(X), unit(X) @ weights.T + intercept, y))
         return best_weight(*map(np.concatenate, zip(*held_out, strict=True))) if held_out else 0
-
-    def _n_epochs(self, y):
-        automatic = self.max_epochs == "auto"
-        return auto_max_epochs(y, self.batch_size, many=200) if automatic else self.max_epochs
-
-    def _coef(self):
-        t = task_residual(self.base_, self.residual_, self.base_.dtype.type(self.alpha_))
-        return scaled_classifier(t, self.logit_scale_)
 
     def _logits(self, X):
         if self.image_residual_.any():
@@ -390,10 +528,11 @@ class TaskResClassifier(BaseCLIPClassifier):
         logits = super()._logits(X)
         return logits + self.intercept_ if self.gaussian_weight_ > 0 else logits
 
-    def _embed_names(self, text, names):
+    def _embed_names(self, names):
         if self.text_projection_ is None:
-            return super()._embed_names(text, names)
-        return enhanced_base.class_embeddings(text.class_features(names), self.text_projection_)
+            return super()._embed_names(names)
+        features = self._class_base.text.class_features(names)
+        return enhanced_base.class_embeddings(features, self.text_projection_)
 
     def _new_rows(self, base):
         zeros = {"residual_": np.zeros_like(base), "intercept_": np.zeros_like(base[:, 0])}

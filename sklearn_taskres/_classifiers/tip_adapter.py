@@ -9,8 +9,8 @@ from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._formulas import scaled_classifier, unit
-from .base import TRAINING_CONSTRAINTS, BaseCLIPClassifier
-from .selection import held_out_score, shot_folds
+from .._held_out import held_out_score, shot_folds
+from .training import TrainedClassifier
 
 #: Candidates of a search, and what is taken without one.
 _ALPHAS, _DEFAULT_ALPHA = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0), 4.0
@@ -47,7 +47,7 @@ def in_chunks(logits, z, n_keys, **arrays):
     return np.concatenate([logits(z[part], **arrays) for part in gen_batches(len(z), n_rows)])
 
 
-class TipAdapterClassifier(BaseCLIPClassifier):
+class TipAdapterClassifier(TrainedClassifier):
     """Tip-Adapter: few-shot classification by a cache of the training images.
 
     Every training image votes for its class, the more the nearer it is. With unit image embeddings
@@ -189,8 +189,7 @@ class TipAdapterClassifier(BaseCLIPClassifier):
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
-        **BaseCLIPClassifier._parameter_constraints,
-        **TRAINING_CONSTRAINTS,
+        **TrainedClassifier._parameter_constraints,
         "fine_tune": ["boolean"],
         "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "beta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
@@ -245,11 +244,9 @@ class TipAdapterClassifier(BaseCLIPClassifier):
         self.cache_classes_ = y
         self.cache_weights_ = np.ones(len(y), X.dtype) if sample_weight is None else sample_weight
         self.alpha_, self.beta_ = self._chosen(unit(X), rng)
-        self.history_: list[dict] = []
-        self.n_parameters_ = 0
+        self.history_, self.n_iter_, self.n_parameters_ = [], 0, 0
         if self.fine_tune:
-            self._learn_keys(unit(X if views is None else views), sample_weight, rng)
-        self.n_iter_ = len(self.history_)
+            self._learn_keys(X if views is None else views, sample_weight, rng)
 
     def _values(self):
         return one_hot(self.cache_classes_, self.cache_weights_, len(self.classes_))
@@ -293,32 +290,25 @@ class TipAdapterClassifier(BaseCLIPClassifier):
 
     # fine-tuning ------------------------------------------------------------------------------
 
-    def _learn_keys(self, z, sample_weight, rng):
-        from .._training import train
-
-        trained = train(
+    def _learn_keys(self, rows, sample_weight, rng):
+        learned = self._train(
             tip_adapter_logits,
             {"keys": self.cache_keys_},
-            z,
+            rows,
             self.cache_classes_,
+            sample_weight,
+            prepare=unit,
             constants=self._constants() | {"values": self._values().toarray()},
             lr=self.lr,
             max_epochs=self.max_epochs,
             rng=rng,
-            batch_size=self.batch_size,
-            sample_weight=sample_weight,
             optimizer="AdamW",
             schedule=cosine_schedule,
             schedule_step="batch",
-            callbacks=self.callbacks,
-            device=self.device,
-            precision=self.precision,
-            verbose=self.verbose,
             weight_decay=self.weight_decay,
             eps=_EPS,
         )
-        self.cache_keys_, self.history_ = trained.parameters["keys"], trained.history
-        self.n_parameters_ = self.cache_keys_.size
+        self.cache_keys_ = learned["keys"]
 
     def _constants(self):
         return {"classifier": self.coef_, "alpha": self.alpha_, "beta": self.beta_}

@@ -5,9 +5,9 @@ from sklearn.base import _fit_context
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
+from .._fitting import all_or_nothing
 from .._formulas import scaled_classifier
 from .base import BaseCLIPClassifier
-from .fitting import all_or_nothing
 
 
 class ZeroShotClassifier(BaseCLIPClassifier):
@@ -102,8 +102,6 @@ class ZeroShotClassifier(BaseCLIPClassifier):
         """
         if X is not None:
             return super().fit(X, y, sample_weight)
-        if isinstance(self.base, str):
-            raise ValueError("base='class_means' needs images. Pass X, or a text or array base.")
         y = column_or_1d(y)
         check_classification_targets(np.repeat(y, 3))  # repeated: see the base's fit
         self.classes_ = np.unique(y)

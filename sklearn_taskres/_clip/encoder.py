@@ -7,13 +7,13 @@ import copy
 import functools
 import os
 import threading
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from .._device import PRECISIONS, fastest_precision, product_precision, resolve_device
+from .._messages import warn_user
 from .pretrained import (
     build_model,
     build_tokenizer,
@@ -290,8 +290,4 @@ def _warn_about(prompts, bad, what, remedy, shown=3):
     named = [repr(p[:80]) for p, is_bad in zip(prompts, bad.tolist(), strict=True) if is_bad]
     if named:
         more = f" and {len(named) - shown} more" if len(named) > shown else ""
-        warnings.warn(
-            f"A prompt {what}: {', '.join(named[:shown])}{more}. {remedy}",
-            UserWarning,
-            stacklevel=2,
-        )
+        warn_user(f"A prompt {what}: {', '.join(named[:shown])}{more}. {remedy}")

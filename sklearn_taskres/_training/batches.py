@@ -1,12 +1,12 @@
 """Batches of image rows for the training engine, taken from tensors that sit on the device."""
 
-import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
+from .._messages import warn_user
 from .._rows import is_streamed
 
 
@@ -60,11 +60,9 @@ class TensorBatches(IterableDataset):
         try:
             return _shared_tensor(self.prepare(X), self.device).flatten(0, -2)
         except torch.OutOfMemoryError:
-            warnings.warn(
+            warn_user(
                 f"The {len(X)} rows do not fit into the memory of {self.device}, and are brought "
-                f"there batch by batch. The result is the same.",
-                UserWarning,
-                stacklevel=2,
+                f"there batch by batch. The result is the same."
             )
             return X
 

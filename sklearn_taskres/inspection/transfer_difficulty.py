@@ -1,10 +1,10 @@
 """How hard a transfer will be, from zero-shot predictions alone."""
 
-import warnings
 from numbers import Real
 
 import numpy as np
 
+from .._messages import warn_user
 from ._drawing import (
     BETTER,
     NEUTRAL,
@@ -302,13 +302,11 @@ class TransferDifficultyDisplay:
             of_classes = baseline / _precision(truth, predicted, len(labels), None)
         is_at_risk = difficulty >= thresholds[0] and precision >= thresholds[1]
         if is_at_risk:
-            warnings.warn(
+            warn_user(
                 f"Negative transfer is possible: the relative transfer difficulty of "
                 f"{difficulty:.3g} is high (from {thresholds[0]:g} on) while the zero-shot "
                 f"precision of {precision:.3g} is already fair (from {thresholds[1]:g} on); keep "
-                f"alpha=0 among the candidates of a search.",
-                UserWarning,
-                stacklevel=3,
+                f"alpha=0 among the candidates of a search."
             )
         return cls(
             of_classes,

@@ -14,6 +14,8 @@ from sklearn.metrics import check_scoring
 from sklearn.utils.metadata_routing import get_routing_for_object
 from threadpoolctl import ThreadpoolController
 
+from .._messages import warn_user
+
 
 class SearchTable:
     """Scores and times of candidates (rows) on folds (columns)."""
@@ -64,11 +66,9 @@ class SearchTable:
             return
         if len(self.errors) == self.values.size:
             raise self.errors[0]
-        warnings.warn(
+        warn_user(
             f"{len(self.errors)} of {self.values.size} pairs of candidate and fold have no score "
-            f"(NaN). The first error was {self.errors[0]!r}",
-            UserWarning,
-            stacklevel=6,
+            f"(NaN). The first error was {self.errors[0]!r}"
         )
 
     def results(self):

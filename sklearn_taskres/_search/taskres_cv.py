@@ -1,22 +1,24 @@
 """TaskRes with its settings searched: the candidates of a fold are trained together."""
 
-import warnings
+import copy
 from collections.abc import Iterable
 from numbers import Integral, Number
-from typing import NamedTuple
 
 import numpy as np
-from sklearn.base import _fit_context, clone
+from sklearn.base import ClassifierMixin, _fit_context, clone
 from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import ParameterGrid, StratifiedKFold, check_cv
 from sklearn.utils import _safe_indexing, check_random_state, indexable
 from sklearn.utils._param_validation import HasMethods, StrOptions
+from sklearn.utils.validation import check_is_fitted
 
-from .fitting import all_or_nothing
-from .fold import Room, TaskResFold
-from .recipe import auto_lr
-from .search_table import SearchTable
-from .taskres import TaskResClassifier
+from .._class_base import check_nested_params
+from .._classifiers.taskres import TaskResClassifier
+from .._fitting import all_or_nothing
+from .._messages import warn_user
+from .._persistence import VersionStamp
+from .jobs import Fold, MemoryLimit, TrainingJob
+from .table import SearchTable
 
 #: Parts that the rows are split into where `cv` does not say it.
 _MOST_FOLDS = 5
@@ -29,22 +31,13 @@ _SEARCHED = {
 }
 
 
-class Program(NamedTuple):
-    """Candidates of a fold that are trained together, and the rows they are scored on."""
-
-    clf: TaskResFold
-    fold: int
-    candidates: list[int]  # their places in the table
-    pairs: list[tuple[float, float]]  # their alphas and weight decays
-    held_out: list
-
-
-class TaskResClassifierCV(TaskResClassifier):
+class TaskResClassifierCV(ClassifierMixin, VersionStamp):
     """Task Residual Tuning with its settings chosen by cross-validation.
 
     Gives what :class:`~sklearn.model_selection.GridSearchCV` over `TaskResClassifier` gives with
     the same folds, `random_state` and `max_epochs`, and is faster: the candidates of a fold are
-    trained together, on the same batches. After `fit` it is a fitted TaskRes.
+    trained together, on the same batches. After `fit` it predicts with `best_estimator_`, and has
+    the attributes of that.
 
     Parameters
     ----------
@@ -88,6 +81,8 @@ class TaskResClassifierCV(TaskResClassifier):
 
     Attributes
     ----------
+    best_estimator_ : TaskResClassifier
+        The best candidate, fitted on all rows. Only with ``refit=True``.
     best_params_ : dict
         alpha, weight_decay, enhanced_base and gaussian_weight of the best candidate.
     best_score_ : float
@@ -230,29 +225,152 @@ class TaskResClassifierCV(TaskResClassifier):
             As `TaskResClassifier` does, on all rows or on those of a fold.
         """
         candidates = self._candidates()
-        super().fit(X, y, sample_weight)
+        shared = TaskResClassifier(**self._shared_params())
+        for params in candidates:
+            copy.copy(shared).set_params(**params)._validate_params()
+        data = shared._prepare(X, y, sample_weight)
+        shared._warn_about(data)
+        shared.set_params(**shared._recipe(data[1]))  # "auto" means the same in all folds
+        self.n_features_in_ = shared.n_features_in_
         X, y, groups = indexable(X, y, groups)
         if _is_array(sample_weight):
             sample_weight = np.asarray(sample_weight)
-        shared = self._shared_params()
-        for params in candidates:
-            TaskResClassifier(**shared, **params)._validate_params()
         folds = self._folds(X, y, sample_weight, groups)
         self.n_splits_ = len(folds)
         self.cv_results_ = self._search(shared, candidates, folds, (X, y, sample_weight))
         self.best_index_ = self._best_index(candidates)
         self.best_params_ = candidates[self.best_index_]
         self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
+        if hasattr(self, "best_estimator_"):
+            del self.best_estimator_  # of an earlier fit
         if self.refit:
-            best = TaskResClassifier(**shared, **self.best_params_)
-            fitted = vars(_fit_quietly(best, X, y, sample_weight))
-            self.__dict__.update(
-                {k: v for k, v in fitted.items() if k not in best.get_params(False)}
-            )
+            best = clone(shared).set_params(**self.best_params_, verbose=self.verbose)
+            self.best_estimator_ = best._learn(best._prepare(X, y, sample_weight))
         return self
 
     def __sklearn_is_fitted__(self):
-        return self.refit and hasattr(self, "coef_")
+        return "best_estimator_" in vars(self)
+
+    def __getattr__(self, name):
+        """Find what a fitted TaskRes has, such as ``coef_`` and ``classes_``, in the best one."""
+        if name.endswith("_") and not name.startswith("_") and "best_estimator_" in vars(self):
+            return getattr(self.best_estimator_, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def set_params(self, **params):
+        """Set parameters, those of a text base by ``base__<name>`` among them.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values.
+
+        Returns
+        -------
+        self : object
+            The search.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter, or ``base__<name>`` is set while `base` has none.
+        """
+        check_nested_params(self, params)
+        return super().set_params(**params)
+
+    # prediction, by the best estimator --------------------------------------------------------
+
+    def _fitted(self):
+        check_is_fitted(self)
+        return self.best_estimator_
+
+    def decision_function(self, X):
+        """Logits of each class, as of `TaskResClassifier`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Raw image embeddings.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
+        """
+        return self._fitted().decision_function(X)
+
+    def predict(self, X):
+        """Label of the class with the highest logit.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Raw image embeddings.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        return self._fitted().predict(X)
+
+    def predict_proba(self, X):
+        """Probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Raw image embeddings.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float64
+            Columns in the order of `classes_`.
+        """
+        return self._fitted().predict_proba(X)
+
+    def predict_log_proba(self, X):
+        """Logarithm of the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Raw image embeddings.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float64
+            Columns in the order of `classes_`.
+        """
+        return self._fitted().predict_log_proba(X)
+
+    def select_classes(self, labels):
+        """Return a fitted TaskResClassifier that knows only some of the classes.
+
+        Parameters
+        ----------
+        labels : array-like of shape (n_selected,)
+            As in `TaskResClassifier.select_classes`.
+
+        Returns
+        -------
+        TaskResClassifier
+        """
+        return self._fitted().select_classes(labels)
+
+    def add_classes(self, classes):
+        """Return a fitted TaskResClassifier that also knows classes without training images.
+
+        Parameters
+        ----------
+        classes : dict of label to str or array-like of shape (n_features,), or list of str
+            As in `TaskResClassifier.add_classes`.
+
+        Returns
+        -------
+        TaskResClassifier
+        """
+        return self._fitted().add_classes(classes)
+
+    # the search -------------------------------------------------------------------------------
 
     def _candidates(self):
         """List the candidates, dicts of parameters, in the order of GridSearchCV."""
@@ -272,20 +390,14 @@ class TaskResClassifierCV(TaskResClassifier):
             )
         return list(ParameterGrid(grid))
 
-    def _fit(self, X, y, sample_weight, views):
-        """Resolve what "auto" means, on all of the rows; the search is up to `fit`."""
-        self._warn_about_unit_rows(X)
-        lr = auto_lr(len(self.classes_)) if self.lr == "auto" else self.lr
-        self._recipe = {"lr": lr, "max_epochs": self._n_epochs(y)}
-
     def _shared_params(self):
         """Parameters of TaskResClassifier that all candidates share."""
         seed = self.random_state
         if seed is None:
             seed = int(check_random_state(None).randint(np.iinfo(np.int32).max))
         names = TaskResClassifier().get_params(deep=False).keys() - _SEARCHED.keys()
-        ours = {name: getattr(self, name) for name in names}
-        return {**ours, **self._recipe, "random_state": seed}
+        alpha = {"alpha": 0.5}  # of no candidate: what is checked on all rows needs some alpha
+        return {**alpha, **{name: getattr(self, name) for name in names}, "random_state": seed}
 
     def _folds(self, X, y, sample_weight, groups):
         """Rows to fit on and rows to score on, a pair for each fold."""
@@ -296,11 +408,9 @@ class TaskResClassifierCV(TaskResClassifier):
             rows = rows[sample_weight > 0]  # the others are as good as left out
         n_folds = min(_MOST_FOLDS, np.unique(y[rows], return_counts=True)[1].min())
         if n_folds < 2:
-            warnings.warn(
+            warn_user(
                 "Some class has one image, so none can be held out and nothing is searched: the "
-                "classifier takes alpha=0.5 where that is a candidate, else the first candidate.",
-                UserWarning,
-                stacklevel=5,
+                "classifier takes alpha=0.5 where that is a candidate, else the first candidate."
             )
             return []
         folds = StratifiedKFold(n_folds).split(rows, y[rows])
@@ -316,7 +426,8 @@ class TaskResClassifierCV(TaskResClassifier):
         """Score each candidate on each fold; return the table of GridSearchCV."""
         from tqdm import tqdm
 
-        table, shared = SearchTable(self, candidates, len(folds)), {**shared, "verbose": 0}
+        table = SearchTable(self, candidates, len(folds))
+        shared.set_params(verbose=0)
         bar = tqdm(folds, desc="searching", unit="fold", disable=not self.verbose)
         data_of_folds = ([[_rows(a, rows) for a in data] for rows in fold] for fold in bar)
         is_watched = self.callbacks or self.residual != "text"
@@ -326,51 +437,45 @@ class TaskResClassifierCV(TaskResClassifier):
 
     def _fit_each(self, shared, table, data_of_folds):
         """Fit the candidates one by one, as a grid search does."""
-        for fold, (seen, held_out) in enumerate(data_of_folds):
+        for column, (seen, held_out) in enumerate(data_of_folds):
             for i, params in enumerate(table.candidates):
-                with table.failures_of([i], fold):
-                    with table.fit_time_of([i], fold):
-                        clf = _fit_quietly(TaskResClassifier(**shared, **params), *seen)
-                    table.score(i, fold, clf, *held_out)
+                with table.failures_of([i], column):
+                    clf = clone(shared).set_params(**params)
+                    with table.fit_time_of([i], column):
+                        clf._learn(clf._prepare(*seen))
+                    table.score(i, column, clf, *held_out)
 
     def _fit_together(self, shared, table, data_of_folds):
-        """Fit the candidates of each fold in a few programs, one on each thread of the CPU."""
+        """Fit the candidates of each fold in a few jobs, one on each thread of the CPU."""
         from .._training.threads import count_threads, map_in_threads
 
-        n_threads, room = count_threads(self.device, self.base_.dtype), Room()
+        n_threads, limit = count_threads(self.device, shared.base_.dtype), MemoryLimit()
 
-        def learn(program):
-            with table.fit_time_of(program.candidates, program.fold):
-                return program.clf.learn(program.pairs, room)
+        def learn(job):
+            with table.fit_time_of(job.places, job.column):
+                return job.fold.learn(job.pairs, limit)
 
-        programs = self._programs(shared, table, data_of_folds, n_threads)
-        for program, learned in map_in_threads(learn, programs, n_threads):
-            with table.failures_of(program.candidates, program.fold):
-                params = [table.candidates[i] for i in program.candidates]
-                fitted = program.clf.fitted(params, learned())
-                for i, clf in zip(program.candidates, fitted, strict=True):
-                    table.score(i, program.fold, clf, *program.held_out)
+        jobs = self._jobs(shared, table, data_of_folds, n_threads)
+        for job, learned in map_in_threads(learn, jobs, n_threads):
+            with table.failures_of(job.places, job.column):
+                params = [table.candidates[i] for i in job.places]
+                fitted = job.fold.fitted(params, learned())
+                for i, clf in zip(job.places, fitted, strict=True):
+                    table.score(i, job.column, clf, *job.held_out)
 
-    def _programs(self, shared, table, data_of_folds, n_threads):
+    def _jobs(self, shared, table, data_of_folds, n_threads):
         """Yield what is trained together; folds that threads can't share evenly are split."""
         n_folds = table.values.shape[1]
-        for fold, (seen, held_out) in enumerate(data_of_folds):
-            n_parts = n_threads if fold >= n_folds - n_folds % n_threads else 1
+        for column, (seen, held_out) in enumerate(data_of_folds):
+            n_parts = n_threads if column >= n_folds - n_folds % n_threads else 1
             for is_enhanced, group in table.groups("enhanced_base").items():
-                clf, programs = TaskResFold(**shared, enhanced_base=is_enhanced), []
-                with table.failures_of(group, fold), table.fit_time_of(group, fold):
-                    clf = _fit_quietly(clf, *seen)
+                clf, jobs = clone(shared).set_params(enhanced_base=is_enhanced), []
+                with table.failures_of(group, column), table.fit_time_of(group, column):
+                    fold = Fold(clf, *seen)
                     members = [(i, table.candidates[i]) for i in group]
-                    programs = list(clf.programs(members, n_parts, n_threads))
-                for places, pairs in programs:
-                    yield Program(clf, fold, places, pairs, held_out)
-
-
-def _fit_quietly(clf, *data):
-    """Fit a clone, as a grid search does; all rows together have drawn the warnings already."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return clone(clf).fit(*data)
+                    jobs = list(fold.jobs(members, n_parts, n_threads))
+                for places, pairs in jobs:
+                    yield TrainingJob(fold, column, places, pairs, held_out)
 
 
 def _rows(array, rows):

@@ -10,7 +10,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from .._formulas import scaled_classifier
-from .wording import listed
+from .._messages import listed
 
 
 class OpenClassesMixin:
@@ -19,7 +19,7 @@ class OpenClassesMixin:
     _class_arrays: tuple[str, ...]
     _base_factor: float
     _name_of: dict
-    _text_base: Any
+    _class_base: Any
     base_: np.ndarray
     classes_: np.ndarray
     logit_scale_: float
@@ -116,26 +116,22 @@ class OpenClassesMixin:
                 f"the labels are names, with at least one. Got {classes!r:.60}."
             )
         known = self.classes_.tolist()
-        again = [label for label in classes if label in known]
-        if again:
-            raise ValueError(f"The labels {listed(again)} are in classes_ already. Use new labels.")
-        strangers = [label for label in classes if _kind(label) != _kind(known[0])]
-        if strangers:
+        known_already = [label for label in classes if label in known]
+        if known_already:
             raise ValueError(
-                f"The new labels {listed(strangers)} are of another kind than classes_ (such as "
+                f"The labels {listed(known_already)} are in classes_ already. Use new labels."
+            )
+        other_kind = [label for label in classes if _kind(label) != _kind(known[0])]
+        if other_kind:
+            raise ValueError(
+                f"The new labels {listed(other_kind)} are of another kind than classes_ (such as "
                 f"{known[0]!r}). Use labels of one kind."
             )
         return np.array(list(classes), dtype=object if self.classes_.dtype.kind == "O" else None)
 
     def _embed_new_classes(self, values):
         """Embed new classes as the base embeds its own: raw class embeddings (n_new, d)."""
-        text = self._text_base()
         is_name = [isinstance(value, str) for value in values]
-        if any(is_name) and text is None:
-            raise ValueError(
-                "base is not text, so a name alone cannot become a class. Pass {label: raw text "
-                "embedding}, or fit with base=CLIPTextFeaturizer()."
-            )
         width, dtype = self.base_.shape[1], self.base_.dtype
         vectors = [
             np.zeros(width) if named else v for v, named in zip(values, is_name, strict=True)
@@ -145,11 +141,11 @@ class OpenClassesMixin:
         rows = check_array(vectors, dtype=dtype, input_name="classes")
         if any(is_name):
             names = [value for value in values if isinstance(value, str)]
-            rows[is_name] = self._embed_names(text, names)
+            rows[is_name] = self._embed_names(names)
         return rows * dtype.type(self._base_factor)
 
-    def _embed_names(self, text, names):
-        return text.transform(names)
+    def _embed_names(self, names):
+        return self._class_base.embed_names(names)
 
     def _new_rows(self, base):
         """Rows of every array in `_class_arrays` but `classes_` for classes that were not seen."""

@@ -1,13 +1,8 @@
-"""Class embeddings t, the rows of the base classifier: from text, from an array, or from images."""
+"""Which name, and which row of an array, belongs to which label."""
 
 from collections.abc import Mapping, Set
 
-import numpy as np
-from scipy.sparse import csr_array
-
-from .._formulas import CLIP_TEXT_RMS, row_norms, unit
-from .._rows import chunks, working_dtype
-from .wording import listed, warn_once
+from .._messages import listed, warn_once
 
 
 def class_names_of(labels, class_names):
@@ -183,32 +178,3 @@ def array_rows(base, labels, class_names):
     else:
         rows = _rows_in_order(labels, len(base), "base has {} rows")
     return base[rows]
-
-
-def class_means(X, y, sample_weight=None):
-    """Mean of the unit rows of each class, (n_classes, d), scaled to the size of CLIP's text rows.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, d)
-    y : ndarray of shape (n_samples,)
-        Class of each row, 0 to n_classes - 1.
-    sample_weight : ndarray of shape (n_samples,), optional
-    """
-    weight = np.ones(len(y)) if sample_weight is None else sample_weight
-    share = weight / np.bincount(y, weight)[y]
-    means = np.zeros((y.max() + 1, X.shape[1]), dtype=working_dtype(X))
-    for part, rows in chunks(X):
-        means += class_sums(unit(rows), y[part], share[part], len(means))
-    return means * norm_factor(means, CLIP_TEXT_RMS * means.shape[1] ** 0.5)
-
-
-def class_sums(X, y, weight, n_classes):
-    """Weighted sum of the rows of each class, (n_classes, d), in the dtype of X (n_samples, d)."""
-    by_class = csr_array((weight, (y, np.arange(len(y)))), shape=(n_classes, len(y)))
-    return (by_class @ X).astype(X.dtype, copy=False)
-
-
-def norm_factor(rows, mean_norm):
-    """Return the number that gives the rows, (n, d), the mean norm `mean_norm`."""
-    return float(mean_norm / row_norms(rows).mean())

@@ -1,0 +1,98 @@
+"""What the siblings share that the engine trains: parameters of training, and the call."""
+
+from numbers import Integral
+
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from .._held_out import images_per_class
+from .base import BaseCLIPClassifier
+
+#: Steps of the longest published recipe: ImageNet, 16 shots, 200 epochs of 62.
+_MOST_STEPS = 12_400
+
+
+class TrainedClassifier(BaseCLIPClassifier):
+    """Base of the siblings that the engine trains.
+
+    `_train` keeps ``history_``, ``n_iter_`` and ``n_parameters_`` and returns what was learned.
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
+        **BaseCLIPClassifier._parameter_constraints,
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "class_weight": [None, dict, StrOptions({"balanced"})],
+        "callbacks": [None, list, tuple],
+        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+    batch_size: int
+    callbacks: list | None
+    device: object
+    precision: str
+    verbose: int
+
+    def _prepare(self, X, y, sample_weight):
+        check_callbacks(self.callbacks)
+        return super()._prepare(X, y, sample_weight)
+
+    def _train(self, formula, learned, rows, y, sample_weight, **how):
+        """Learn arrays; parameters are those of :func:`~sklearn_taskres._training.train`.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Learned arrays.
+        """
+        trained = self._run_engine(
+            formula, learned, rows, y, sample_weight, callbacks=self.callbacks, **how
+        )
+        self.history_, self.n_iter_ = trained.history, len(trained.history)
+        self.n_parameters_ = sum(array.size for array in trained.parameters.values())
+        return trained.parameters
+
+    def _run_engine(self, formula, learned, rows, y, sample_weight, **how):
+        from .._training import train
+
+        ours = {name: getattr(self, name) for name in ("batch_size", "precision", "verbose")}
+        ours |= {"device": self.device, "sample_weight": sample_weight}
+        return train(formula, learned, rows, y, **{**ours, **how})
+
+
+def check_callbacks(callbacks):
+    """Refuse what skorch could not notify."""
+    for item in callbacks or ():
+        named = isinstance(item, tuple) and len(item) == 2
+        if not hasattr(item[1] if named else item, "on_train_begin"):
+            raise ValueError(
+                f"callbacks must hold callbacks of skorch, such as EarlyStopping(), or pairs "
+                f"of a name and one. Got {item!r:.60}."
+            )
+
+
+def auto_max_epochs(y, batch_size, *, many, one=100):
+    """Epochs: `one` for one image per class (median), 100 up to 4, else `many`.
+
+    Never more than 12 400 steps in all, if `batch_size` is given.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Class of each row, 0 to n_classes - 1.
+    batch_size : int or None
+        Rows per step.
+    many : int
+        Epochs if there are more than 4 images per class.
+    one : int, default=100
+        Epochs if there is one.
+    """
+    n_images = images_per_class(y)
+    wanted = one if n_images <= 1 else 100 if n_images <= 4 else many
+    if batch_size is None:
+        return wanted
+    return min(wanted, max(1, _MOST_STEPS // max(1, len(y) // batch_size)))
+
+
+def auto_lr(n_classes):
+    """Learning rate of the published recipe: 2e-3, for 1000 classes (ImageNet) and more 2e-4."""
+    return 2e-3 if n_classes < 1000 else 2e-4
