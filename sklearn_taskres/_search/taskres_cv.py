@@ -143,6 +143,8 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
         "refit": ["boolean"],
     }
 
+    best_estimator_: TaskResClassifier
+
     def __init__(
         self,
         base=None,
