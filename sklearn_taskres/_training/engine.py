@@ -22,6 +22,8 @@ from .threads import threads_for_products
 
 #: Elements of a classifier from which on lower products pay where the device has units for them.
 _WORTH_LOWERING = 2**17
+#: skorch's own callbacks that only a user's callback, or a reader of the log, would look at.
+_OF_USE_TO_LISTENERS = ("callbacks__train_loss", "callbacks__epoch_timer")
 #: Devices whose fused optimizers were tried; others take torch's default.
 _FUSED_DEVICES = ("cpu", "cuda")
 
@@ -198,6 +200,8 @@ def _callback_arguments(scheduler, callbacks, verbose):
         "callbacks__print_log": PrintLog(floatfmt=".4g") if verbose else None,
         "callbacks__valid_acc": None,  # there is no validation set
         "callbacks__valid_loss": None,
+        # The net records the loss itself; what these add takes longer than a step of ten classes.
+        **({} if instances or verbose else dict.fromkeys(_OF_USE_TO_LISTENERS)),
     }
 
 

@@ -67,10 +67,11 @@ class FormulaNet(NeuralNetClassifier):
             losses.append(step["loss"].detach())
             sizes.append(len(batch[1]))
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        figures = zip(self.history[-1, "batches"], _to_numbers(losses), sizes, strict=True)
-        for record, loss, size in figures:
+        numbers = torch.stack(losses).cpu().tolist()
+        for record, loss, size in zip(self.history[-1, "batches"], numbers, sizes, strict=True):
             record |= {f"{prefix}_loss": loss, f"{prefix}_batch_size": size}
-        self.history.record(f"{prefix}_batch_count", len(losses))
+        self.history.record(f"{prefix}_loss", sum(numbers) / len(numbers))
+        self.history.record(f"{prefix}_batch_count", len(numbers))
 
     def train_step_single(self, batch, **fit_params):
         """Compute loss and gradients, by the written gradient or by skorch's autograd."""
@@ -92,7 +93,3 @@ class FormulaNet(NeuralNetClassifier):
         if self.module_.penalty is None:
             return loss
         return loss + self.module_.penalty(**self.module_.arrays)
-
-
-def _to_numbers(losses):
-    return torch.stack(losses).cpu().tolist()
