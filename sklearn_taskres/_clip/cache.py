@@ -3,12 +3,14 @@
 import contextlib
 import dataclasses
 import multiprocessing
+import numbers
 import os
 import time
 from pathlib import Path
 
 import numpy as np
 
+from .claims import Claims
 from .digests import (
     content_digest,
     digest_all,
@@ -17,22 +19,17 @@ from .digests import (
     is_path,
     text_digest,
 )
-from .stores import (
-    DIGESTS,
-    EMBEDDINGS,
-    MEMORY,
-    MEMORY_BYTES,
-    FolderStore,
-    MemoryStore,
-    chunks,
-    hold_still_while_forking,
-    warn_once,
-)
+from .stores import DIGESTS, EMBEDDINGS, Store, chunks
+from .stores.memory import MEMORY, MEMORY_BYTES, MemoryStore
+from .stores.process import hold_still_while_forking, warn_once
+from .stores.sqlite import FolderStore
 
 __all__ = ["EmbeddingCache", "as_cache", "content_digest", "embedding_keys", "text_digest"]
 
 #: Files digested, and rows collected, before they are written.
 _AT_ONCE = 4096
+#: Bytes of a digest.
+DIGEST_BYTES = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,10 +109,14 @@ class EmbeddingCache:
                 f"The 'location' parameter of EmbeddingCache must be 'memory', a folder or None. "
                 f"Got {self.location!r} instead."
             )
-        if self.max_bytes is not None and not self.max_bytes >= 0:
+        if self.location is not None and "\0" in os.fsdecode(self.location):
             raise ValueError(
-                f"The 'max_bytes' parameter of EmbeddingCache must be None or a number of bytes, "
-                f"0 or more. Got {self.max_bytes!r} instead."
+                f"The 'location' parameter of EmbeddingCache must be 'memory', a folder or None. "
+                f"Got {self.location!r}, which has a null byte in it."
+            )
+        if self.max_bytes is not None:
+            _check_bytes(
+                "The 'max_bytes' parameter of EmbeddingCache must be None or", self.max_bytes
             )
 
     # what users ask and do ------------------------------------------------------------------------
@@ -153,6 +154,7 @@ class EmbeddingCache:
         max_bytes : int
             Bytes to keep, of what `size` counts.
         """
+        _check_bytes("The 'max_bytes' parameter of evict must be", max_bytes)
         self._store().evict(max_bytes)
 
     # what featurizers ask and do ------------------------------------------------------------------
@@ -170,10 +172,11 @@ class EmbeddingCache:
         list of (bytes or None)
             None where an image can't be read; whoever decodes it will know why.
         """
-        store, folder = self._store(), os.getcwd()
+        store, folder = self._store(), _working_folder()
         stamps = [file_stamp(image, folder) for image in images]
         known: dict = {}
-        store.read(DIGESTS, {s.key for s in stamps if s is not None}, known.__setitem__)
+        asked = {s.key for s in stamps if s is not None}
+        store.read(DIGESTS, asked, DIGEST_BYTES, known.__setitem__)
         digests = [None if s is None else known.get(s.key) for s in stamps]
         unknown = [index for index, digest in enumerate(digests) if digest is None]
         for some in chunks(unknown, _AT_ONCE):
@@ -210,11 +213,12 @@ class EmbeddingCache:
 
         def take(key, value):
             index = position.get(key)
-            if index is not None and len(value) == size:
+            if index is not None:
                 target[index * size : (index + 1) * size] = value
                 found[index] = True
 
-        self._store().read(EMBEDDINGS, [key for key in position if key is not None], take)
+        asked = [key for key in position if key is not None]
+        self._store().read(EMBEDDINGS, asked, size, take)
         rows = rows.astype(np.float32, copy=False)  # big-endian machines
         return (rows, found) if len(position) == len(where) else (rows[where], found[where])
 
@@ -278,15 +282,25 @@ class EmbeddingCache:
         finally:
             flush()
 
-    def _store(self):
+    def claims(self):
+        """Return Claims, with which a pass leaves to others what they are encoding for this cache.
+
+        Returns
+        -------
+        Claims
+            A context.
+        """
+        return Claims(None if self.location is None else self._store())
+
+    def _store(self) -> Store:
         hold_still_while_forking()
         if self.location is None:
             return MemoryStore(max_bytes=0)
         if self.location == "memory":
             MEMORY.max_bytes = MEMORY_BYTES if self.max_bytes is None else self.max_bytes
             return MEMORY
-        folder = Path(self.location).expanduser()
-        if folder.is_file():
+        folder = _expanded(self.location)
+        if os.path.isfile(folder):
             raise ValueError(
                 f"The 'location' parameter of EmbeddingCache must be 'memory', a folder or None. "
                 f"Got the file {os.fspath(self.location)!r} instead: name a folder, new or old."
@@ -297,6 +311,29 @@ class EmbeddingCache:
 def as_cache(cache):
     """Return the EmbeddingCache that a `cache` parameter stands for: itself, or a location."""
     return cache if isinstance(cache, EmbeddingCache) else EmbeddingCache(cache)
+
+
+def _expanded(location):
+    try:
+        return Path(location).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"The 'location' parameter of EmbeddingCache begins with the home of a user "
+            f"that this machine does not know. Got {os.fspath(location)!r}: write it out in full."
+        ) from error
+
+
+def _working_folder():
+    """Folder that relative paths start from; nothing if it is gone, and they with it."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+def _check_bytes(must_be, value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not float(value) >= 0:
+        raise ValueError(f"{must_be} a number of bytes, 0 or more. Got {value!r} instead.")
 
 
 def _warn_in_workers():
