@@ -10,10 +10,12 @@ import pickle
 import random
 import signal
 import sqlite3
+import struct
 import tempfile
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import joblib
@@ -234,10 +236,20 @@ def test_refuses_a_file_as_location(tmp_path):
         put(EmbeddingCache(tmp_path / "file"), [1])
 
 
-def test_refuses_negative_bounds():
-    """max_bytes is None or 0 and more."""
-    with pytest.raises(ValueError, match=r"0 or more\. Got -1"):
-        EmbeddingCache(max_bytes=-1)
+@pytest.mark.parametrize("max_bytes", [-1, "5", float("nan"), True, [3]])
+def test_refuses_what_is_no_number_of_bytes(cache, max_bytes):
+    """max_bytes is None or 0 and more, for a cache and for evict."""
+    with pytest.raises(ValueError, match=r"0 or more\. Got"):
+        EmbeddingCache(max_bytes=max_bytes)
+    with pytest.raises(ValueError, match=r"0 or more\. Got"):
+        cache.evict(max_bytes)
+
+
+@pytest.mark.parametrize("location", ["a\0b", "~nosuchuser/x"])
+def test_refuses_a_folder_that_cannot_be_named(location):
+    """A null byte and an unknown home are mistakes, which a sentence names."""
+    with pytest.raises(ValueError, match="The 'location' parameter of EmbeddingCache"):
+        put(EmbeddingCache(location), [1])
 
 
 def test_collected_puts_survive_an_interrupt(cache):
@@ -355,6 +367,20 @@ def test_folder_drops_the_oldest(tmp_path):
     assert cache.entries == 0
     put(cache, [1])
     assert kept(cache, [1]) == {1}
+
+
+def test_size_counts_what_was_moved_out_of_the_way(tmp_path):
+    """Damaged databases, and what a killed `clear` leaves, take space until they are evicted."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, range(1000))
+    left = tmp_path / f"{HOME}-cleared-0123abcd"
+    left.mkdir()
+    (left / "embeddings.sqlite").write_bytes(bytes(1_000_000))
+    assert cache.size == database(cache).stat().st_size + 1_000_000
+    bounded = EmbeddingCache(tmp_path, max_bytes=500_000)
+    put(bounded, range(100))
+    assert not left.exists()
+    assert kept(cache, range(1000)) == set(range(1000))
 
 
 def test_bounded_folder_stays_bounded(tmp_path):
@@ -696,6 +722,299 @@ def test_killed_writers_leave_nothing_wrong(tmp_path):
     assert time.monotonic() - begun < 10  # nobody's lock is left
     assert kept(cache, range(800)) == set(range(800))
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [database(cache)]
+
+
+# what is not ours -----------------------------------------------------------------------------
+
+
+def test_nothing_of_others_is_touched(tmp_path):
+    """Folders that are named like versions, and files put next to ours, survive everything."""
+    others = ["v1/thesis.tex", "v1-final/photo.jpg", f"{HOME}-cleared-mine/a", f"{HOME}-damaged/b"]
+    others += [f"{HOME}-cleared-0123abcd/notes.txt", "v1-notes.txt"]
+    for name in others:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    cache = EmbeddingCache(tmp_path)
+    cache.clear()
+    put(cache, range(10))
+    database(cache).write_bytes(b"noise" * 1000)
+    with one_warning("was damaged"):
+        put(cache, range(10))
+    cache.evict(0)
+    cache.clear()
+    left = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert {str(p.relative_to(tmp_path)): p.read_text() for p in left} == {n: n for n in others}
+
+
+def test_a_home_with_files_of_others_is_used_and_not_moved(tmp_path):
+    """Whoever put a file among ours keeps it: `clear` and the healing of damage say its name."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, [1])
+    database(cache).with_name("thesis.tex").write_text("x")
+    put(cache, [2])
+    assert kept(cache, [1, 2]) == {1, 2}
+    with pytest.raises(OSError, match=r"holds 'thesis.tex', which is not the cache's"):
+        cache.clear()
+    assert kept(cache, [1, 2]) == {1, 2}
+    database(cache).write_bytes(b"noise" * 1000)
+    with one_warning("can't be used"):
+        put(cache, [1])
+        assert kept(cache, [1]) == set()
+    assert database(cache).with_name("thesis.tex").read_text() == "x"
+    assert database(cache).read_bytes() == b"noise" * 1000
+
+
+def test_links(tmp_path):
+    """The location may be a symbolic link; its home may not, and what it leads to stays."""
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "disk", target_is_directory=True)
+    put(EmbeddingCache(link), [1])
+    assert kept(EmbeddingCache(tmp_path / "disk"), [1]) == {1}
+    other = EmbeddingCache(tmp_path / "other")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / HOME).symlink_to(tmp_path / "disk" / HOME, target_is_directory=True)
+    with one_warning("is a symbolic link: name the folder"):
+        put(other, [2])
+        assert kept(other, [1, 2]) == set()
+    with pytest.raises(OSError, match="is a symbolic link"):
+        other.clear()
+    assert kept(EmbeddingCache(link), [1, 2]) == {1}
+
+
+def super_journal(victim):
+    """A journal that tells SQLite to roll back nothing, and to delete `victim` with it."""
+    name, magic = os.fsencode(victim), bytes.fromhex("d9d505f920a163d7")
+    header = magic + struct.pack(">IIIII", 0, 1234, 4, 512, 16384)
+    sums = sum(byte if byte < 128 else byte - 256 for byte in name) & 0xFFFFFFFF
+    end = struct.pack(">I", (1 << 30) // 16384 + 1) + name + struct.pack(">II", len(name), sums)
+    return header.ljust(512, b"\0") + end + magic
+
+
+def test_a_journal_never_deletes_another_file(tmp_path):
+    """A planted journal is moved out of the way, unread, with the database that it lies next to."""
+    victim = tmp_path / "diary"
+    victim.write_text("dear diary")
+    cache = EmbeddingCache(tmp_path / "cache")
+    put(cache, [1])
+    journal = database(cache).with_name("embeddings.sqlite-journal")
+    journal.write_bytes(super_journal(victim))
+    with one_warning("its journal names another file"):
+        kept(cache, [1])
+        put(cache, [1])
+        assert kept(cache, [1]) == {1}
+    assert victim.read_text() == "dear diary"
+
+
+@posix_only
+@pytest.mark.parametrize("end", ["", "-journal", "-wal", "-shm"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link"])
+def test_only_regular_files_are_opened(tmp_path, kind, end):
+    """A pipe would block for ever, a device fill the memory: one warning, and both stay."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, [1])
+    path = Path(f"{database(cache)}{end}")
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "elsewhere")
+    with one_warning("not the cache's: take it away"):
+        put(cache, [2])
+        assert kept(cache, [1, 2]) == set()
+    assert os.path.lexists(path)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("position", [18, 19])
+def test_a_damaged_header_heals(tmp_path, position):
+    """Bytes that make SQLite take a database for read-only, or for one with a log, are damage."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, [1])
+    content = bytearray(database(cache).read_bytes())
+    content[position] = 2 + position
+    database(cache).write_bytes(content)
+    with one_warning("was damaged"):
+        put(cache, [1])
+    assert kept(cache, [1]) == {1}
+
+
+def test_a_schema_that_is_no_text_heals(tmp_path):
+    """SQLite quotes damaged names in its messages, which Python can't decode."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, [1])
+    content = database(cache).read_bytes()
+    name = content.index(b"CREATE TABLE digests") + len(b"CREATE TABLE ")
+    database(cache).write_bytes(content[:name] + b"\xe4\x88 (" + content[name + 4 :])
+    with one_warning("was damaged"):
+        put(cache, [1])
+    assert kept(cache, [1]) == {1}
+
+
+def test_hostile_values_are_not_read(tmp_path, monkeypatch):
+    """Values, keys and checksums of another size stay on disk; only the right ones are read."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, range(6))
+    execute(cache, "UPDATE embeddings SET value = zeroblob(9000000) WHERE rowid = 1")
+    execute(cache, "UPDATE embeddings SET checksum = zeroblob(9000000) WHERE rowid = 2")
+    execute(cache, "UPDATE embeddings SET key = zeroblob(100000) WHERE rowid = 3")
+    sizes = []
+    select = sqlite._select
+
+    def spy(db, query, values):
+        found = select(db, query, values)
+        sizes.extend(len(cell) for cells in found for cell in cells if isinstance(cell, bytes))
+        return found
+
+    monkeypatch.setattr(sqlite, "_select", spy)
+    assert kept(cache, range(6)) == {3, 4, 5}
+    assert max(sizes) == D * 4
+
+
+@pytest.mark.parametrize("rowid", [2**63 - 1, -(2**63)])
+def test_rowids_at_their_ends_can_be_evicted(tmp_path, rowid):
+    """A row with the largest number there is ends no call in an error."""
+    cache = EmbeddingCache(tmp_path, max_bytes=300_000)
+    put(cache, range(10))
+    execute(cache, f"UPDATE embeddings SET rowid = {rowid} WHERE rowid = 10")  # noqa: S608
+    put(cache, range(10, 8000))
+    assert database(cache).stat().st_size <= 300_000
+    cache.evict(0)
+    assert cache.entries == 0
+
+
+def test_a_row_that_is_too_long_is_not_kept(tmp_path, monkeypatch):
+    """It does not harm the rows next to it, nor the database."""
+    monkeypatch.setattr(sqlite, "LARGEST_VALUE", D * 4)
+    cache = EmbeddingCache(tmp_path)
+    put(cache, [1])
+    cache.put([key(2)], [row(2, D + 1)])
+    assert kept(cache, [1, 2]) == {1}
+    assert cache.entries == 1
+
+
+@posix_only
+def test_a_folder_that_cannot_be_searched_costs_one_warning(tmp_path):
+    """So do a name that is too long, and folders below them."""
+
+    def as_nobody():
+        if os.getuid() == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+        for location in [tmp_path / "closed" / "cache", tmp_path / ("x" * 300) / "cache"]:
+            cache = EmbeddingCache(location)
+            with one_warning("can't be used"):
+                put(cache, [1])
+                put(cache, [1])
+                assert kept(cache, [1]) == set()
+                assert (cache.entries, cache.size) == (0, 0)
+                cache.evict(0)
+        return True
+
+    (tmp_path / "closed").mkdir(mode=0o700)
+    (tmp_path / "closed").chmod(0o000)
+    try:
+        assert in_child(as_nobody)
+    finally:
+        (tmp_path / "closed").chmod(0o700)
+
+
+@posix_only
+def test_a_working_folder_that_is_gone(tmp_path):
+    """Arrays are digested, and kept in a folder that is named in full."""
+
+    def without_folder():
+        (tmp_path / "gone").mkdir()
+        os.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        cache = EmbeddingCache(tmp_path / "cache")
+        put(cache, [1])
+        digests = cache.digests([np.zeros((4, 4)), "no/such/file", tmp_path / "x"])
+        return kept(cache, [1]), [digest is None for digest in digests]
+
+    (tmp_path / "x").write_bytes(b"x")
+    assert in_child(without_folder) == ({1}, [False, True, False])
+
+
+# others that hold a lock ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def locked(tmp_path, monkeypatch):
+    """A cache whose database somebody else has locked and does not unlock."""
+    monkeypatch.setattr(sqlite, "_PATIENCE", 0.2)
+    cache = EmbeddingCache(tmp_path)
+    put(cache, range(10))
+    with contextlib.closing(sqlite3.connect(database(cache), isolation_level=None)) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        yield cache
+
+
+def test_a_lock_costs_one_patience(locked, monkeypatch):
+    """After the first call no other waits, and there is one warning; later it is tried again."""
+
+    def interrupted(_):
+        raise InterruptedError
+
+    with one_warning("has been locked by another process"):
+        assert kept(locked, range(10)) == set()
+        monkeypatch.setattr(sqlite, "_PATIENCE", 600)
+        monkeypatch.setattr(sqlite, "_let_others", interrupted)
+        for _ in range(50):
+            put(locked, range(10))
+            assert kept(locked, range(10)) == set()
+            assert locked._store().claim([key(1)], b"a", 10) == {key(1)}
+    sqlite._FAILED.update(dict.fromkeys(sqlite._FAILED, 0.0))  # three minutes have passed
+    with pytest.raises(InterruptedError):
+        kept(locked, range(10))
+
+
+@posix_only
+def test_waiting_for_a_lock_holds_up_nothing_else(locked, tmp_path, monkeypatch):
+    """While a thread waits, other caches of the process work, and a fork does."""
+    monkeypatch.setattr(sqlite, "_PATIENCE", 600)
+    waits, go_on = threading.Event(), threading.Event()
+
+    def nap(_):
+        waits.set()
+        go_on.wait(60)
+        raise InterruptedError
+
+    monkeypatch.setattr(sqlite, "_let_others", nap)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(kept, locked, range(10))
+        try:
+            assert waits.wait(60)
+            for other in [EmbeddingCache(), EmbeddingCache(tmp_path / "other")]:
+                put(other, [1])
+                assert kept(other, [1]) == {1}
+            assert in_child(os.getpid) > 0
+            assert not waiting.done()
+        finally:
+            go_on.set()
+
+
+def test_eviction_lets_others_in(tmp_path, monkeypatch):
+    """Between two of its transactions another connection can take the lock."""
+    cache = EmbeddingCache(tmp_path)
+    for start in range(0, 6000, 1000):
+        put(cache, range(start, start + 1000))
+    monkeypatch.setattr(sqlite, "_ROWS_DELETED", 500)
+    monkeypatch.setattr(sqlite, "_PAGES_FREED", 4)
+    n_taken = []
+
+    def others_turn(_):
+        with contextlib.closing(sqlite3.connect(database(cache), timeout=0)) as db:
+            db.execute("BEGIN EXCLUSIVE")
+            n_taken.append(1)
+
+    monkeypatch.setattr(sqlite, "_let_others", others_turn)
+    cache.evict(cache.size // 4)
+    assert len(n_taken) >= 15
 
 
 # what happens to files ------------------------------------------------------------------------

@@ -173,7 +173,7 @@ class FolderStore:
             for home in self._moved():
                 _remove(home)
         while self._run(functools.partial(_evict_some, max_bytes), False):
-            time.sleep(_BREATH)
+            _let_others(_BREATH)
 
     def _run(self, work, absent=None, *, create=False, kind=_KEPT):
         """Return work(database), or `absent` if there is none or it can't be used."""
@@ -190,7 +190,7 @@ class FolderStore:
             except _ERRORS as error:
                 is_busy = _code(error) in _BUSY
                 if is_busy and time.monotonic() < gives_up:
-                    time.sleep(random.uniform(0.005, 0.03))  # noqa: S311
+                    _let_others(random.uniform(0.005, 0.03))  # noqa: S311
                     continue
                 failures += 1
                 if is_busy or failures == _ATTEMPTS or not self._recover(error, identity, kind):
@@ -273,6 +273,11 @@ class FolderStore:
 
     def _warn(self, what):
         warn_once(self.folder, f"The embedding cache in the folder {self.folder} {what}")
+
+
+def _let_others(seconds):
+    """Wait for others that hold the lock or want it; IN_USE is not held."""
+    time.sleep(seconds)
 
 
 # files --------------------------------------------------------------------------------------------
