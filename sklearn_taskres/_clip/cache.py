@@ -57,7 +57,7 @@ class EmbeddingCache:
     Raises
     ------
     ValueError
-        If `location` is a file or no path, or `max_bytes` is negative.
+        If `location` is a file or can't be the path of a folder, or `max_bytes` is negative.
 
     Notes
     -----
@@ -67,35 +67,41 @@ class EmbeddingCache:
     replaced or touched never gives a stale embedding. A file changed less than 2 seconds ago is
     digested again in the next pass, since a change in the same tick of the clock would not show.
 
-    Who needs images that another thread or process is encoding for the same cache waits a moment
-    and finds them there, so that each is encoded once.
+    Threads and processes that need the same images at the same time share the work: each claims
+    about a second's worth of what is missing, leaves to the others what they have claimed, and
+    finds it in the cache. A claim that its owner does not renew, because it was stopped or killed,
+    ends after 10 seconds.
 
-    A folder holds one SQLite database, and empty lock files. It may be used by many processes of
-    one host at a time, and they may be killed at any moment. On a network file system it needs
-    working POSIX locks, and each write waits for the server. A folder that is full, read-only or
-    damaged costs one warning and the time to encode again, never a wrong embedding: every entry has
-    a checksum. A damaged database is renamed and a new one begun, so that all of it is encoded
-    again.
+    A folder holds one folder of ours, ``sklearn-taskres-cache-v1``, with two SQLite databases: the
+    embeddings, and the claims. Nothing else in the folder is read, moved or removed. It may be used
+    by many processes of one host at a time, and they may be killed at any moment. On a network file
+    system it needs working POSIX locks, and each write waits for the server. A folder that is full,
+    read-only, locked or damaged costs one warning and the time to encode again, never a wrong
+    embedding: every entry has a checksum. A damaged database is renamed and a new one begun, so
+    that all of it is encoded again. If another process holds a lock for 5 seconds, the folder is
+    left alone for 3 minutes.
 
     The checksum finds accidents. It is no signature: whoever may write to the folder decides what
-    you read from it. Nothing in the folder is ever executed or unpickled.
+    you read from it, so use a folder that only people you trust can write to. Nothing in the folder
+    is ever executed or unpickled. Files are made with the rights that your umask gives.
 
-    At 512 elements an entry takes 2.4 kB; one CPU core reads some 180 000 of them a second, writes
-    some 50 000, and knows some 100 000 paths a second again.
+    At 512 elements an entry takes 2.4 kB. Rates fall as a folder grows, and are in the user guide.
 
     Examples
     --------
     >>> import tempfile
     >>> from sklearn.datasets import load_digits
-    >>> from sklearn_taskres import EmbeddingCache
-    >>> from sklearn_taskres._clip.digests import embedding_keys
+    >>> from sklearn_taskres import CLIPFeaturizer, EmbeddingCache
     >>> folder = tempfile.TemporaryDirectory()
     >>> cache = EmbeddingCache(folder.name)
-    >>> keys = embedding_keys(cache.digests(load_digits().images[:3]), "name of an encoder")
-    >>> cache.put(keys[:2], [[1.0, 2.0], [3.0, 4.0]])
-    >>> rows, found = cache.get(keys, width=2)
-    >>> rows.tolist(), found.tolist(), cache.entries
-    ([[1.0, 2.0], [3.0, 4.0], [0.0, 0.0]], [True, True, False], 2)
+    >>> images = load_digits().images[:20] / 16
+    >>> CLIPFeaturizer("glyph-clip", cache=cache).fit_transform(images).shape
+    (20, 128)
+    >>> cache.entries
+    20
+    >>> cache.clear()
+    >>> cache.entries
+    0
     >>> folder.cleanup()
     """
 
@@ -128,26 +134,28 @@ class EmbeddingCache:
 
     @property
     def size(self):
-        """Bytes taken: of memory, or of the folder's disk."""
+        """Bytes taken: of memory, or of the folder's disk, damaged databases included."""
         return self._store().size()
 
     def clear(self):
         """Drop everything, also what other caches of this location or other processes put.
 
-        Needs no free space. A process that is writing goes on unharmed.
+        Needs no free space. A process that is writing goes on unharmed. In a folder only the
+        databases of the cache are removed, damaged ones included.
 
         Raises
         ------
         OSError
-            If the files of a folder can't be removed.
+            If the files of a folder can't be removed, or others lie among them.
         """
         self._store().clear()
 
     def evict(self, max_bytes):
         """Drop entries until at most `max_bytes` are taken.
 
-        Memory drops what was used least recently, a folder what was written first. In a folder a
-        few kB remain.
+        Memory drops what was used least recently, a folder damaged databases and then what was
+        written first. In a folder a few kB remain. A large folder takes a while; others use it
+        meanwhile.
 
         Parameters
         ----------
@@ -231,7 +239,8 @@ class EmbeddingCache:
         Parameters
         ----------
         keys : sequence of (bytes or None), of length n_keys
-            From `embedding_keys`. Rows whose key is None are not kept.
+            From `embedding_keys`. Rows whose key is None are not kept. Nor are, in a folder, rows
+            of more than a million elements.
         rows : array-like of shape (n_keys, width)
             Embeddings, kept as float32.
         """
