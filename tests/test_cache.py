@@ -782,10 +782,10 @@ def test_links(tmp_path):
     assert kept(EmbeddingCache(link), [1, 2]) == {1}
 
 
-def super_journal(victim):
-    """A journal that tells SQLite to roll back nothing, and to delete `victim` with it."""
+def super_journal(victim, size):
+    """A journal that has SQLite roll back nothing of a database, and delete `victim` with it."""
     name, magic = os.fsencode(victim), bytes.fromhex("d9d505f920a163d7")
-    header = magic + struct.pack(">IIIII", 0, 1234, 4, 512, 16384)
+    header = magic + struct.pack(">IIIII", 0, 1234, size // 16384, 512, 16384)
     sums = sum(byte if byte < 128 else byte - 256 for byte in name) & 0xFFFFFFFF
     end = struct.pack(">I", (1 << 30) // 16384 + 1) + name + struct.pack(">II", len(name), sums)
     return header.ljust(512, b"\0") + end + magic
@@ -798,12 +798,14 @@ def test_a_journal_never_deletes_another_file(tmp_path):
     cache = EmbeddingCache(tmp_path / "cache")
     put(cache, [1])
     journal = database(cache).with_name("embeddings.sqlite-journal")
-    journal.write_bytes(super_journal(victim))
-    with one_warning("its journal names another file"):
+    journal.write_bytes(super_journal(victim, database(cache).stat().st_size))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         kept(cache, [1])
-        put(cache, [1])
-        assert kept(cache, [1]) == {1}
     assert victim.read_text() == "dear diary"
+    assert ["its journal names another file" in str(w.message) for w in caught] == [True]
+    put(cache, [1])
+    assert kept(cache, [1]) == {1}
 
 
 @posix_only
@@ -848,8 +850,8 @@ def test_a_schema_that_is_no_text_heals(tmp_path):
     cache = EmbeddingCache(tmp_path)
     put(cache, [1])
     content = database(cache).read_bytes()
-    name = content.index(b"CREATE TABLE digests") + len(b"CREATE TABLE ")
-    database(cache).write_bytes(content[:name] + b"\xe4\x88 (" + content[name + 4 :])
+    content = content.replace(b"tabledigests", b"table\xe4\x88gests")
+    database(cache).write_bytes(content.replace(b"CREATE TABLE digests", b"CREATE TABLX digests"))
     with one_warning("was damaged"):
         put(cache, [1])
     assert kept(cache, [1]) == {1}
