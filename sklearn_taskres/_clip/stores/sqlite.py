@@ -93,7 +93,7 @@ _LOCK_SECONDS, _PATIENCE, _LEFT_ALONE = 0.03, 5.0, 180.0
 _ATTEMPTS = 5
 #: Keys looked up with one connection, rows of one statement that reads, rows of one transaction
 #: that writes or deletes, and pages given back by one that makes the file smaller.
-_KEYS_READ, _ROWS_READ, _ROWS_WRITTEN, _ROWS_DELETED, _PAGES_FREED = 20_000, 500, 4096, 2048, 64
+_KEYS_READ, _ROWS_READ, _ROWS_WRITTEN, _ROWS_DELETED, _PAGES_FREED = 20_000, 500, 4096, 2048, 256
 #: Seconds between two transactions of an eviction, for others to take the lock.
 _BREATH = 0.005
 #: Seconds of the longest claim that is believed, and of a clock's error.
