@@ -22,9 +22,8 @@ import torch
 from open_clip.pretrained import download_pretrained_from_hf
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
-from .resizing import make_resize
-
 from .downloads import ModelUnavailableError, fetched, first_line, hub_address, unavailable
+from .resizing import make_resize
 from .untrusted import (
     RefusedError,
     known_tokenizer,
