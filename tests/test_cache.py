@@ -1244,6 +1244,21 @@ def test_another_format_is_left_alone(tmp_path):
     assert newer.read_bytes() == b"of the future"
 
 
+def test_a_journal_that_ends_is_no_reason_not_to_clear(tmp_path, monkeypatch):
+    """A writer may finish, and its journal go, between listing the folder and looking at it."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, [1])
+    listdir = os.listdir
+
+    def listed_before(path):
+        is_home = Path(path).name == "sklearn-taskres-cache-v1"
+        return [*listdir(path), *(["embeddings.sqlite-journal"] if is_home else [])]
+
+    monkeypatch.setattr(os, "listdir", listed_before)
+    cache.clear()
+    assert cache.entries == 0
+
+
 def test_clear_does_not_harm_a_writer(tmp_path):
     """Clearing again and again while another process puts is no error and no warning there."""
     cache = EmbeddingCache(tmp_path)

@@ -254,7 +254,8 @@ class FolderStore:
         try:
             _check_home(self._home)
             for name in os.listdir(self._home):
-                if name not in _OUR_FILES or not stat.S_ISREG(_mode(self._home / name)):
+                mode = _mode(self._home / name) or stat.S_IFREG  # a journal that has just gone
+                if name not in _OUR_FILES or not stat.S_ISREG(mode):
                     raise _RefusedError(
                         f"{self._home} holds {name!r}, which is not the cache's: take it away"
                     )
