@@ -30,6 +30,7 @@ from sklearn_taskres import (
 from sklearn_taskres._clip import claims as claims_module
 from sklearn_taskres._clip import encoder as encoder_module
 from sklearn_taskres._clip.encoder import Encoder
+from sklearn_taskres._clip.stores import sqlite
 
 posix_only = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
@@ -111,6 +112,8 @@ def test_a_parallel_search_encodes_each_image_once(tiny_clip, paths, tmp_path, m
         return encode_images(self, pixels)
 
     monkeypatch.setattr(Encoder, "encode_images", slowly)
+    monkeypatch.setattr(claims_module, "LEASE", 300)  # a busy machine is no stopped process
+    monkeypatch.setattr(sqlite, "_PATIENCE", 300)
     clip = CLIPFeaturizer(tiny_clip, cache=tmp_path / "cache", batch_size=2)
     model = Pipeline([("clip", clip), ("taskres", TaskResClassifier(np.eye(2, 16), max_epochs=2))])
     grid = {"taskres__alpha": [0.1, 0.25, 0.5, 1, 1.5, 2]}
@@ -174,13 +177,23 @@ def keys_of(model, files):
 
 @pytest.mark.usefixtures("short_lease")
 @pytest.mark.parametrize("location", ["memory", "folder"])
-def test_who_is_stopped_costs_one_lease_and_one_warning(tiny_clip, paths, tmp_path, location):
+def test_who_is_stopped_costs_one_lease_and_one_warning(
+    tiny_clip, paths, tmp_path, location, monkeypatch
+):
     """All that a stopped process had claimed is encoded by others, once its claim has run out."""
     files, _ = paths
     location = "memory" if location == "memory" else tmp_path / "cache"
     clip = CLIPFeaturizer(tiny_clip, "openai", precision="float32", cache=location, batch_size=2)
-    keys = keys_of(tiny_clip, files)
-    assert held_claim(location, keys[3:9]) == set(keys[3:9])
+    keys, pauses, pause = keys_of(tiny_clip, files), [], claims_module.Claims.pause
+    assert held_claim(location, keys[3:9], seconds=300) == set(keys[3:9])
+
+    def stopped_at_the_first(self):
+        pause(self)
+        if not pauses:
+            held_claim(location, [], seconds=0.5)  # renewed for the last time
+        pauses.append(1)
+
+    monkeypatch.setattr(claims_module.Claims, "pause", stopped_at_the_first)
     with pytest.warns(UserWarning, match="stopped or killed") as caught:
         rows = clip.transform(files)
     assert len(caught) == 1
