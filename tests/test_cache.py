@@ -906,6 +906,15 @@ def test_a_row_that_is_too_long_is_not_kept(tmp_path, monkeypatch):
     assert cache.entries == 1
 
 
+def test_a_key_that_is_too_long_is_not_kept(tmp_path):
+    """Nor does it count as damage, for which all the rest would be moved away."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, [1])
+    cache.put([b"k" * 65], [row(2)])
+    assert kept(cache, [1]) == {1}
+    assert cache.entries == 1
+
+
 @posix_only
 def test_a_folder_that_cannot_be_searched_costs_one_warning(tmp_path):
     """So do a name that is too long, and folders below them."""

@@ -72,8 +72,8 @@ _CLAIMED = _Kind(
 )
 _OUR_FILES = (*_KEPT.files, *_CLAIMED.files)
 
-#: Bytes of the largest value that is kept, and of the largest row that SQLite may read.
-LARGEST_VALUE, _LARGEST_ROW = 1 << 22, 1 << 24
+#: Bytes of the largest value and key that are kept, and of the largest row that SQLite may read.
+LARGEST_VALUE, _LARGEST_KEY, _LARGEST_ROW = 1 << 22, 64, 1 << 24
 #: SQLite's answers that mean damage. ERROR is one: our statements have no mistakes of their own.
 _DAMAGE = {
     sqlite3.SQLITE_ERROR,
@@ -139,7 +139,11 @@ class FolderStore:
             self._run(functools.partial(_fetch, table, some, size, take))
 
     def write(self, table, items):
-        pairs = [(key, value) for key, value in items.items() if len(value) <= LARGEST_VALUE]
+        pairs = [
+            (key, value)
+            for key, value in items.items()
+            if len(key) <= _LARGEST_KEY and len(value) <= LARGEST_VALUE
+        ]
         for some in chunks(pairs, _ROWS_WRITTEN):
             self._run(functools.partial(_write, table, some), create=True)
         if pairs and self.max_bytes is not None and self.size() > self.max_bytes:
@@ -433,7 +437,7 @@ def _fetch(table, rowids, size, take, db):
     """Call take(key, value) for each row that passes its checksum and has `size` bytes."""
     fetch = (
         f"SELECT key, checksum, value FROM {table} WHERE typeof(value) = 'blob' "  # noqa: S608
-        f"AND length(value) = {size} AND typeof(key) = 'blob' AND length(key) <= 64 "
+        f"AND length(value) = {size} AND typeof(key) = 'blob' AND length(key) <= {_LARGEST_KEY} "
         f"AND typeof(checksum) = 'integer' AND rowid IN "
     )
     for some in chunks(rowids, _ROWS_READ):
