@@ -26,7 +26,6 @@ _MOVED = re.compile(rf"{_HOME}-(cleared|damaged)-[0-9a-f]{{8}}")
 _APPLICATION_ID = 0x54526573  # "TRes", for the command `file`
 _PRAGMAS = (
     "page_size = 16384",  # holds seven embeddings; SQLite's own 4096 reads more slowly
-    "cache_size = -32768",  # a transaction that overflows it locks readers out early
     "journal_mode = DELETE",  # no memory map, no file that stays, readable on read-only disks
     "synchronous = NORMAL",
     "secure_delete = OFF",
@@ -94,6 +93,9 @@ _ATTEMPTS = 5
 #: Keys looked up with one connection, rows of one statement that reads, rows of one transaction
 #: that writes or deletes, and pages given back by one that makes the file smaller.
 _KEYS_READ, _ROWS_READ, _ROWS_WRITTEN, _ROWS_DELETED, _PAGES_FREED = 20_000, 500, 4096, 2048, 256
+#: Memory of a transaction: one that overflows it locks readers out early. Reading needs no more
+#: than SQLite's own 2 MB, and is slower with more.
+_KB_WRITTEN = 32768
 #: Seconds between two transactions of an eviction, for others to take the lock.
 _BREATH = 0.005
 #: Seconds of the longest claim that is believed, and of a clock's error.
@@ -495,6 +497,7 @@ def _delete_oldest(db, table, share):
 @contextlib.contextmanager
 def _transaction(db):
     """Take the lock for writing at once; what fails leaves nothing, as closing rolls back."""
+    db.execute(f"PRAGMA cache_size = -{_KB_WRITTEN}")
     db.execute("BEGIN IMMEDIATE")
     yield
     db.execute("COMMIT")
