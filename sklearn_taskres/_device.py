@@ -1,6 +1,7 @@
 """Where tensors live and how precisely they are multiplied: device and precision, resolved."""
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable
 
@@ -8,10 +9,6 @@ import torch
 
 #: Values of every ``precision`` parameter of the package.
 PRECISIONS = ("auto", "float32", "bfloat16")
-
-if hasattr(os, "register_at_fork"):
-    # OpenMP's threads do not survive a fork: a child that shares work with them waits forever
-    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def resolve_device(device=None, dtype="float32"):
@@ -33,6 +30,7 @@ def resolve_device(device=None, dtype="float32"):
     ValueError
         If torch does not know the device, or this machine does not have it.
     """
+    _compute_on_one_thread_in_children()
     if device is None:
         wanted = ("cuda",) if str(dtype) == "float64" else ("cuda", "mps")
         return torch.device(next((name for name in wanted if _available(name)), "cpu"))
@@ -49,6 +47,13 @@ def resolve_device(device=None, dtype="float32"):
             f"there is, or device='cpu'."
         )
     return resolved
+
+
+@functools.cache
+def _compute_on_one_thread_in_children():
+    """OpenMP's threads do not survive a fork: a child that shares work with them waits forever."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def _available(kind):

@@ -1,10 +1,12 @@
-"""Why embeddings are kept in SQLite: its rates beside LMDB, a .npy an image and joblib.Memory.
+"""Why embeddings are kept in SQLite: its rates next to LMDB, a .npy per image and joblib.Memory.
 
 20 000 embeddings of 512 elements are written, and read in another order by a fresh process; each
 rate is timed from the call, opening included and imports not. Then the largest file is cut in half
 before a read, and under the nose of a reader that has it open; and a writer is killed half-way.
 
-Run ``python tests/measure_stores.py`` for the table (needs ``pip install lmdb``; a minute or two).
+Run ``python tests/measure_stores.py`` for the table (needs ``pip install lmdb``; a minute or two),
+and ``python tests/measure_stores.py --million`` for the rates of a folder that holds a million
+embeddings (2.4 GB in the folder for temporary files; a few minutes).
 """
 
 import functools
@@ -118,6 +120,32 @@ def paths_rate():
         return N / (time.perf_counter() - begun)
 
 
+def grown():
+    """Print rates of a folder as it grows to a million embeddings, asked for in random order."""
+    rows, rng = example_rows(), np.random.default_rng(2)
+    keys: list = []
+    print(f"{'embeddings':>10}{'writes/s':>10}{'reads/s':>10}  (20 000 random ones, median of 5)")
+    with tempfile.TemporaryDirectory() as folder:
+        cache = EmbeddingCache(folder)
+        for size in (20_000, 100_000, 300_000, 1_000_000):
+            n_new, begun = size - len(keys), time.perf_counter()
+            while len(keys) < size:
+                new = [rng.bytes(20) for _ in range(N)]
+                cache.put(new, rows)
+                keys += new
+            writes = n_new / (time.perf_counter() - begun)
+            reads = [_read_rate(cache, [keys[i] for i in rng.choice(size, N)]) for _ in range(5)]
+            print(f"{size:10}{writes:10.0f}{np.median(reads):10.0f}", flush=True)
+
+
+def _read_rate(cache, keys):
+    begun = time.perf_counter()
+    found = cache.get(keys, D)[1]
+    seconds = time.perf_counter() - begun
+    assert found.all()
+    return len(keys) / seconds
+
+
 def main():
     print(f"{'':15}{'writes/s':>10}{'reads/s':>10}  (best of 3)   bytes an entry")
     with tempfile.TemporaryDirectory() as scratch:
@@ -136,4 +164,7 @@ def main():
 
 
 if __name__ == "__main__":
-    child(*sys.argv[1:]) if len(sys.argv) > 1 else main()
+    if "--million" in sys.argv:
+        grown()
+    else:
+        child(*sys.argv[1:]) if len(sys.argv) > 1 else main()

@@ -10,10 +10,12 @@ import pickle
 import random
 import signal
 import sqlite3
+import struct
 import tempfile
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import joblib
@@ -25,25 +27,27 @@ from PIL import Image
 from sklearn.base import BaseEstimator, clone
 
 from sklearn_taskres._clip import digests as digests_module
-from sklearn_taskres._clip import stores
 from sklearn_taskres._clip.cache import EmbeddingCache, as_cache
 from sklearn_taskres._clip.digests import content_digest, embedding_keys, text_digest
 from sklearn_taskres._clip.images import read_image
+from sklearn_taskres._clip.stores import memory, process, sqlite
 
 D = 16
+HOME = "sklearn-taskres-cache-v1"
 posix_only = pytest.mark.skipif(os.name == "nt", reason="needs fork and POSIX signals")
 
 
 @pytest.fixture(autouse=True)
 def fresh_process(monkeypatch):
     """No test sees the entries or the warnings of another, or waits for the disk."""
-    pragmas = (*stores._PRAGMAS, "synchronous = OFF")  # only power failures tell
-    monkeypatch.setattr(stores, "_PRAGMAS", pragmas)
-    stores.MEMORY.clear()
-    stores._WARNED.clear()
+    pragmas = (*sqlite._PRAGMAS, "synchronous = OFF")  # only power failures tell
+    monkeypatch.setattr(sqlite, "_PRAGMAS", pragmas)
+    memory.MEMORY.clear()
+    process.WARNED.clear()
+    sqlite._FAILED.clear()
     yield
-    stores.MEMORY.clear()
-    stores.MEMORY.max_bytes = stores.MEMORY_BYTES
+    memory.MEMORY.clear()
+    memory.MEMORY.max_bytes = memory.MEMORY_BYTES
 
 
 @pytest.fixture
@@ -79,7 +83,7 @@ def kept(cache, numbers):
 
 
 def database(cache):
-    return Path(cache.location) / "v1" / "embeddings.sqlite"
+    return Path(cache.location) / HOME / "embeddings.sqlite"
 
 
 def execute(cache, *statements):
@@ -232,10 +236,20 @@ def test_refuses_a_file_as_location(tmp_path):
         put(EmbeddingCache(tmp_path / "file"), [1])
 
 
-def test_refuses_negative_bounds():
-    """max_bytes is None or 0 and more."""
-    with pytest.raises(ValueError, match=r"0 or more\. Got -1"):
-        EmbeddingCache(max_bytes=-1)
+@pytest.mark.parametrize("max_bytes", [-1, "5", float("nan"), True, [3]])
+def test_refuses_what_is_no_number_of_bytes(cache, max_bytes):
+    """max_bytes is None or 0 and more, for a cache and for evict."""
+    with pytest.raises(ValueError, match=r"0 or more\. Got"):
+        EmbeddingCache(max_bytes=max_bytes)
+    with pytest.raises(ValueError, match=r"0 or more\. Got"):
+        cache.evict(max_bytes)
+
+
+@pytest.mark.parametrize("location", ["a\0b", "~nosuchuser/x"])
+def test_refuses_a_folder_that_cannot_be_named(location):
+    """A null byte and an unknown home are mistakes, which a sentence names."""
+    with pytest.raises(ValueError, match="The 'location' parameter of EmbeddingCache"):
+        put(EmbeddingCache(location), [1])
 
 
 def test_collected_puts_survive_an_interrupt(cache):
@@ -256,12 +270,75 @@ def test_collected_puts_survive_an_interrupt(cache):
         assert kept(cache, [3]) == {3}
 
 
+# claims ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that tests set, as a list of one number."""
+    now = [1e9]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_claim_has_one_owner_until_it_is_released_or_runs_out(cache, clock):
+    """Others get what is left; renewing keeps a claim, and its end gives it to the next."""
+    store, keys = cache._store(), [key(i) for i in range(6)]
+    a, b = b"a" * 16, b"b" * 16
+    assert store.claim(keys[:4], a, 10) == set(keys[:4])
+    assert store.claim(keys, b, 10) == set(keys[4:])
+    assert store.claim(keys[:2], a, 10) == set(keys[:2])  # its own again
+    store.release(b)
+    assert store.claim(keys[4:], a, 10) == set(keys[4:])
+    clock[0] += 9
+    assert store.claim((), a, 10) == set()
+    clock[0] += 9
+    assert store.claim(keys, b, 10) == set()
+    clock[0] += 2
+    assert store.claim(keys, b, 10) == set(keys)
+    store.release(a)  # which woke up, and has nothing any more
+    assert store.claim(keys, a, 10) == set()
+
+
+def test_a_clock_that_jumps_keeps_nobody_waiting(tmp_path, clock):
+    """A claim from the future, as after a clock was set back, or of many years, is not believed."""
+    store = EmbeddingCache(tmp_path)._store()
+    assert store.claim([key(1)], b"a", 10) == {key(1)}
+    clock[0] -= 3600
+    assert store.claim([key(1)], b"b", 10) == {key(1)}
+    clock[0] += 1e6
+    assert store.claim([key(1)], b"a", 1e9) == {key(1)}
+    assert store.claim([key(1)], b"b", 10) == {key(1)}
+
+
+@pytest.mark.parametrize("damage", [b"noise" * 1000, b"", b"SQLite format 3\0" + bytes(500)])
+def test_damaged_claims_cost_nothing(tmp_path, damage):
+    """Claims that can't be read are begun anew, and the embeddings stay where they are."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, [1])
+    assert cache._store().claim([key(1)], b"a", 10) == {key(1)}
+    database(cache).with_name("claims.sqlite").write_bytes(damage)
+    assert cache._store().claim([key(1)], b"b", 10) == {key(1)}
+    assert cache._store().claim([key(1)], b"a", 10) == set()
+    assert kept(cache, [1]) == {1}
+
+
+@posix_only
+def test_a_child_does_not_wait_for_threads_that_it_does_not_have():
+    """Claims in memory end with a fork."""
+    cache = EmbeddingCache()
+    assert cache._store().claim([key(1)], b"a", 60) == {key(1)}
+    assert in_child(lambda: cache._store().claim([key(1)], b"b", 60)) == {key(1)}
+    cache._store().release(b"a")
+
+
 # bounds ---------------------------------------------------------------------------------------
 
 
 def test_memory_drops_the_least_recently_used():
     """Reading an entry keeps it; the bound holds after every put."""
-    weight = D * 4 + stores._OVERHEAD
+    weight = D * 4 + memory._OVERHEAD
     cache = EmbeddingCache(max_bytes=3 * weight)
     put(cache, [0, 1, 2])
     kept(cache, [0])
@@ -290,6 +367,20 @@ def test_folder_drops_the_oldest(tmp_path):
     assert cache.entries == 0
     put(cache, [1])
     assert kept(cache, [1]) == {1}
+
+
+def test_size_counts_what_was_moved_out_of_the_way(tmp_path):
+    """Damaged databases, and what a killed `clear` leaves, take space until they are evicted."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, range(1000))
+    left = tmp_path / f"{HOME}-cleared-0123abcd"
+    left.mkdir()
+    (left / "embeddings.sqlite").write_bytes(bytes(1_000_000))
+    assert cache.size == database(cache).stat().st_size + 1_000_000
+    bounded = EmbeddingCache(tmp_path, max_bytes=500_000)
+    put(bounded, range(100))
+    assert not left.exists()
+    assert kept(cache, range(1000)) == set(range(1000))
 
 
 def test_bounded_folder_stays_bounded(tmp_path):
@@ -640,6 +731,310 @@ def test_killed_writers_leave_nothing_wrong(tmp_path):
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [database(cache)]
 
 
+# what is not ours -----------------------------------------------------------------------------
+
+
+def test_nothing_of_others_is_touched(tmp_path):
+    """Folders that are named like versions, and files put next to ours, survive everything."""
+    others = ["v1/thesis.tex", "v1-final/photo.jpg", f"{HOME}-cleared-mine/a", f"{HOME}-damaged/b"]
+    others += [f"{HOME}-cleared-0123abcd/notes.txt", "v1-notes.txt"]
+    for name in others:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    cache = EmbeddingCache(tmp_path)
+    cache.clear()
+    put(cache, range(10))
+    database(cache).write_bytes(b"noise" * 1000)
+    with one_warning("was damaged"):
+        put(cache, range(10))
+    cache.evict(0)
+    cache.clear()
+    left = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert {str(p.relative_to(tmp_path)): p.read_text() for p in left} == {n: n for n in others}
+
+
+def test_a_home_with_files_of_others_is_used_and_not_moved(tmp_path):
+    """Whoever put a file among ours keeps it: `clear` and the healing of damage say its name."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, [1])
+    database(cache).with_name("thesis.tex").write_text("x")
+    put(cache, [2])
+    assert kept(cache, [1, 2]) == {1, 2}
+    with pytest.raises(OSError, match=r"holds 'thesis.tex', which is not the cache's"):
+        cache.clear()
+    assert kept(cache, [1, 2]) == {1, 2}
+    database(cache).write_bytes(b"noise" * 1000)
+    with one_warning("can't be used"):
+        put(cache, [1])
+        assert kept(cache, [1]) == set()
+    assert database(cache).with_name("thesis.tex").read_text() == "x"
+    assert database(cache).read_bytes() == b"noise" * 1000
+
+
+def test_links(tmp_path):
+    """The location may be a symbolic link; its home may not, and what it leads to stays."""
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "disk", target_is_directory=True)
+    put(EmbeddingCache(link), [1])
+    assert kept(EmbeddingCache(tmp_path / "disk"), [1]) == {1}
+    other = EmbeddingCache(tmp_path / "other")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / HOME).symlink_to(tmp_path / "disk" / HOME, target_is_directory=True)
+    with one_warning("is a symbolic link: name the folder"):
+        put(other, [2])
+        assert kept(other, [1, 2]) == set()
+    with pytest.raises(OSError, match="is a symbolic link"):
+        other.clear()
+    assert kept(EmbeddingCache(link), [1, 2]) == {1}
+
+
+def super_journal(victim, size):
+    """A journal that has SQLite roll back nothing of a database, and delete `victim` with it."""
+    name, magic = os.fsencode(victim), bytes.fromhex("d9d505f920a163d7")
+    header = magic + struct.pack(">IIIII", 0, 1234, size // 16384, 512, 16384)
+    sums = sum(byte if byte < 128 else byte - 256 for byte in name) & 0xFFFFFFFF
+    end = struct.pack(">I", (1 << 30) // 16384 + 1) + name + struct.pack(">II", len(name), sums)
+    return header.ljust(512, b"\0") + end + magic
+
+
+def test_a_journal_never_deletes_another_file(tmp_path):
+    """A planted journal is moved out of the way, unread, with the database that it lies next to."""
+    victim = tmp_path / "diary"
+    victim.write_text("dear diary")
+    cache = EmbeddingCache(tmp_path / "cache")
+    put(cache, [1])
+    journal = database(cache).with_name("embeddings.sqlite-journal")
+    journal.write_bytes(super_journal(victim, database(cache).stat().st_size))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        kept(cache, [1])
+    assert victim.read_text() == "dear diary"
+    assert ["its journal names another file" in str(w.message) for w in caught] == [True]
+    put(cache, [1])
+    assert kept(cache, [1]) == {1}
+
+
+@posix_only
+@pytest.mark.parametrize("end", ["", "-journal", "-wal", "-shm"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link"])
+def test_only_regular_files_are_opened(tmp_path, kind, end):
+    """A pipe would block for ever, a device fill the memory: one warning, and both stay."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, [1])
+    path = Path(f"{database(cache)}{end}")
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "elsewhere")
+    with one_warning("not the cache's: take it away"):
+        put(cache, [2])
+        assert kept(cache, [1, 2]) == set()
+    assert os.path.lexists(path)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("position", [18, 19])
+def test_a_damaged_header_heals(tmp_path, position):
+    """Bytes that make SQLite take a database for read-only, or for one with a log, are damage."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, [1])
+    content = bytearray(database(cache).read_bytes())
+    content[position] = 2 + position
+    database(cache).write_bytes(content)
+    with one_warning("was damaged"):
+        put(cache, [1])
+    assert kept(cache, [1]) == {1}
+
+
+def test_a_schema_that_is_no_text_heals(tmp_path):
+    """SQLite quotes damaged names in its messages, which Python can't decode."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, [1])
+    content = database(cache).read_bytes()
+    content = content.replace(b"tabledigests", b"table\xe4\x88gests")
+    database(cache).write_bytes(content.replace(b"CREATE TABLE digests", b"CREATE TABLX digests"))
+    with one_warning("was damaged"):
+        put(cache, [1])
+    assert kept(cache, [1]) == {1}
+
+
+def test_hostile_values_are_not_read(tmp_path, monkeypatch):
+    """Values, keys and checksums of another size stay on disk; only the right ones are read."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, range(6))
+    execute(cache, "UPDATE embeddings SET value = zeroblob(9000000) WHERE rowid = 1")
+    execute(cache, "UPDATE embeddings SET checksum = zeroblob(9000000) WHERE rowid = 2")
+    execute(cache, "UPDATE embeddings SET key = zeroblob(100000) WHERE rowid = 3")
+    sizes = []
+    select = sqlite._select
+
+    def spy(db, query, values):
+        found = select(db, query, values)
+        sizes.extend(len(cell) for cells in found for cell in cells if isinstance(cell, bytes))
+        return found
+
+    monkeypatch.setattr(sqlite, "_select", spy)
+    assert kept(cache, range(6)) == {3, 4, 5}
+    assert max(sizes) == D * 4
+
+
+@pytest.mark.parametrize("rowid", [2**63 - 1, -(2**63)])
+def test_rowids_at_their_ends_can_be_evicted(tmp_path, rowid):
+    """A row with the largest number there is ends no call in an error."""
+    cache = EmbeddingCache(tmp_path, max_bytes=300_000)
+    put(cache, range(10))
+    execute(cache, f"UPDATE embeddings SET rowid = {rowid} WHERE rowid = 10")  # noqa: S608
+    put(cache, range(10, 8000))
+    assert database(cache).stat().st_size <= 300_000
+    cache.evict(0)
+    assert cache.entries == 0
+
+
+def test_a_row_that_is_too_long_is_not_kept(tmp_path, monkeypatch):
+    """It does not harm the rows next to it, nor the database."""
+    monkeypatch.setattr(sqlite, "LARGEST_VALUE", D * 4)
+    cache = EmbeddingCache(tmp_path)
+    put(cache, [1])
+    cache.put([key(2)], [row(2, D + 1)])
+    assert kept(cache, [1, 2]) == {1}
+    assert cache.entries == 1
+
+
+def test_a_key_that_is_too_long_is_not_kept(tmp_path):
+    """Nor does it count as damage, for which all the rest would be moved away."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, [1])
+    cache.put([b"k" * 65], [row(2)])
+    assert kept(cache, [1]) == {1}
+    assert cache.entries == 1
+
+
+@posix_only
+def test_a_folder_that_cannot_be_searched_costs_one_warning(tmp_path):
+    """So do a name that is too long, and folders below them."""
+
+    def as_nobody():
+        if os.getuid() == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+        for location in [tmp_path / "closed" / "cache", tmp_path / ("x" * 300) / "cache"]:
+            cache = EmbeddingCache(location)
+            with one_warning("can't be used"):
+                put(cache, [1])
+                put(cache, [1])
+                assert kept(cache, [1]) == set()
+                assert (cache.entries, cache.size) == (0, 0)
+                cache.evict(0)
+        return True
+
+    (tmp_path / "closed").mkdir(mode=0o700)
+    (tmp_path / "closed").chmod(0o000)
+    try:
+        assert in_child(as_nobody)
+    finally:
+        (tmp_path / "closed").chmod(0o700)
+
+
+@posix_only
+def test_a_working_folder_that_is_gone(tmp_path):
+    """Arrays are digested, and kept in a folder that is named in full."""
+
+    def without_folder():
+        (tmp_path / "gone").mkdir()
+        os.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        cache = EmbeddingCache(tmp_path / "cache")
+        put(cache, [1])
+        digests = cache.digests([np.zeros((4, 4)), "no/such/file", tmp_path / "x"])
+        return kept(cache, [1]), [digest is None for digest in digests]
+
+    (tmp_path / "x").write_bytes(b"x")
+    assert in_child(without_folder) == ({1}, [False, True, False])
+
+
+# others that hold a lock ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def locked(tmp_path, monkeypatch):
+    """A cache whose database somebody else has locked and does not unlock."""
+    monkeypatch.setattr(sqlite, "_PATIENCE", 0.2)
+    cache = EmbeddingCache(tmp_path)
+    put(cache, range(10))
+    with contextlib.closing(sqlite3.connect(database(cache), isolation_level=None)) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        yield cache
+
+
+def test_a_lock_costs_one_patience(locked, monkeypatch):
+    """After the first call no other waits, and there is one warning; later it is tried again."""
+
+    def interrupted(_):
+        raise InterruptedError
+
+    with one_warning("has been locked by another process"):
+        assert kept(locked, range(10)) == set()
+        monkeypatch.setattr(sqlite, "_PATIENCE", 600)
+        monkeypatch.setattr(sqlite, "_let_others", interrupted)
+        for _ in range(50):
+            put(locked, range(10))
+            assert kept(locked, range(10)) == set()
+            assert locked._store().claim([key(1)], b"a", 10) == {key(1)}
+    sqlite._FAILED.update(dict.fromkeys(sqlite._FAILED, 0.0))  # three minutes have passed
+    with pytest.raises(InterruptedError):
+        kept(locked, range(10))
+
+
+@posix_only
+def test_waiting_for_a_lock_holds_up_nothing_else(locked, tmp_path, monkeypatch):
+    """While a thread waits, other caches of the process work, and a fork does."""
+    monkeypatch.setattr(sqlite, "_PATIENCE", 600)
+    waits, go_on = threading.Event(), threading.Event()
+
+    def nap(_):
+        waits.set()
+        go_on.wait(60)
+        raise InterruptedError
+
+    monkeypatch.setattr(sqlite, "_let_others", nap)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(kept, locked, range(10))
+        try:
+            assert waits.wait(60)
+            for other in [EmbeddingCache(), EmbeddingCache(tmp_path / "other")]:
+                put(other, [1])
+                assert kept(other, [1]) == {1}
+            assert in_child(os.getpid) > 0
+            assert not waiting.done()
+        finally:
+            go_on.set()
+
+
+def test_eviction_lets_others_in(tmp_path, monkeypatch):
+    """Between two of its transactions another connection can take the lock."""
+    cache = EmbeddingCache(tmp_path)
+    for start in range(0, 6000, 1000):
+        put(cache, range(start, start + 1000))
+    monkeypatch.setattr(sqlite, "_ROWS_DELETED", 500)
+    monkeypatch.setattr(sqlite, "_PAGES_FREED", 4)
+    n_taken = []
+
+    def others_turn(_):
+        with contextlib.closing(sqlite3.connect(database(cache), timeout=0)) as db:
+            db.execute("BEGIN EXCLUSIVE")
+            n_taken.append(1)
+
+    monkeypatch.setattr(sqlite, "_let_others", others_turn)
+    cache.evict(cache.size // 4)
+    assert len(n_taken) >= 15
+
+
 # what happens to files ------------------------------------------------------------------------
 
 
@@ -649,7 +1044,7 @@ def test_killed_writers_leave_nothing_wrong(tmp_path):
 @given(data=st.data())
 def test_no_damage_gives_a_wrong_embedding(data):
     """Noise or a cut anywhere: what is found is right, and the next put makes all readable."""
-    stores._WARNED.clear()
+    process.WARNED.clear()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cache = EmbeddingCache(folder)
@@ -706,7 +1101,7 @@ def test_a_damaged_database_is_moved_and_begun_again(tmp_path, damage):
         assert kept(cache, range(1000)) == set()
         put(cache, range(1000))
         assert kept(cache, range(1000)) == set(range(1000))
-    assert len(list(tmp_path.glob("v1-damaged-*"))) == 1
+    assert len(list(tmp_path.glob(f"{HOME}-damaged-*"))) == 1
     cache.clear()
     assert list(tmp_path.iterdir()) == []
 
@@ -736,9 +1131,8 @@ def test_a_huge_value_is_not_read(tmp_path):
     cache = EmbeddingCache(tmp_path)
     put(cache, range(3))
     execute(cache, "UPDATE embeddings SET value = zeroblob(50000000) WHERE rowid = 1")
-    with one_warning("too big"):
-        assert kept(cache, range(3)) <= {1, 2}
-        put(cache, range(3))
+    assert kept(cache, range(3)) == {1, 2}
+    put(cache, range(3))
     assert kept(cache, range(3)) == {0, 1, 2}
 
 
@@ -757,15 +1151,15 @@ def test_a_folder_deleted_in_the_middle_of_a_put_is_made_again(tmp_path, monkeyp
     """The put is tried once more where its database has gone."""
     cache = EmbeddingCache(tmp_path / "cache")
     put(cache, [1])
-    write, calls = stores.FolderStore._write, []
+    write, calls = sqlite._write, []
 
-    def interfering(self, db, table, items):
+    def interfering(table, pairs, db):
         calls.append(1)
         if len(calls) == 1:
             cache.clear()
-        write(self, db, table, items)
+        write(table, pairs, db)
 
-    monkeypatch.setattr(stores.FolderStore, "_write", interfering)
+    monkeypatch.setattr(sqlite, "_write", interfering)
     put(cache, [2])
     assert kept(cache, [1, 2]) == {2}
 
@@ -779,7 +1173,7 @@ def test_a_database_that_fails_costs_one_warning(tmp_path, monkeypatch, message)
     def fail(*args, **kwargs):
         raise sqlite3.OperationalError(message)
 
-    monkeypatch.setattr(stores.sqlite3, "connect", fail)
+    monkeypatch.setattr(sqlite.sqlite3, "connect", fail)
     with one_warning(f"can't be used ({message})"):
         put(cache, [2])
         assert kept(cache, [1, 2]) == set()
@@ -849,20 +1243,36 @@ def test_a_folder_that_cannot_be_made_costs_one_warning(tmp_path):
 
 
 def test_another_format_is_left_alone(tmp_path):
-    """A newer version keeps its database beside ours; neither reads, moves nor clears the other."""
-    (tmp_path / "v2").mkdir()
-    (tmp_path / "v2" / "embeddings.sqlite").write_bytes(b"of the future")
+    """A newer version keeps its own database; neither reads, moves nor clears the other."""
+    newer = tmp_path / "sklearn-taskres-cache-v2" / "embeddings.sqlite"
+    newer.parent.mkdir()
+    newer.write_bytes(b"of the future")
     cache = EmbeddingCache(tmp_path)
     put(cache, [1])
     cache.clear()
-    assert (tmp_path / "v2" / "embeddings.sqlite").read_bytes() == b"of the future"
+    assert newer.read_bytes() == b"of the future"
+
+
+def test_a_journal_that_ends_is_no_reason_not_to_clear(tmp_path, monkeypatch):
+    """A writer may finish, and its journal go, between listing the folder and looking at it."""
+    cache = EmbeddingCache(tmp_path)
+    put(cache, [1])
+    listdir = os.listdir
+
+    def listed_before(path):
+        is_home = Path(path).name == "sklearn-taskres-cache-v1"
+        return [*listdir(path), *(["embeddings.sqlite-journal"] if is_home else [])]
+
+    monkeypatch.setattr(os, "listdir", listed_before)
+    cache.clear()
+    assert cache.entries == 0
 
 
 def test_clear_does_not_harm_a_writer(tmp_path):
     """Clearing again and again while another process puts is no error and no warning there."""
     cache = EmbeddingCache(tmp_path)
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=put_for_a_second, args=(cache, stores._PRAGMAS))
+    process = context.Process(target=put_for_a_second, args=(cache, sqlite._PRAGMAS))
     process.start()
     while process.is_alive():
         cache.clear()
@@ -875,7 +1285,7 @@ def test_clear_does_not_harm_a_writer(tmp_path):
 
 
 def put_for_a_second(cache, pragmas):
-    stores._PRAGMAS = pragmas
+    sqlite._PRAGMAS = pragmas
     warnings.simplefilter("error")
     end = time.monotonic() + 1
     while time.monotonic() < end:

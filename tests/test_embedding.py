@@ -1,7 +1,6 @@
 """What is encoded, and how often: cache, duplicates, views and threads of the featurizers."""
 
 import io
-import multiprocessing
 import os
 import threading
 import time
@@ -28,10 +27,10 @@ from sklearn_taskres import (
     UnreadableImagesError,
     make_taskres_pipeline,
 )
+from sklearn_taskres._clip import claims as claims_module
 from sklearn_taskres._clip import encoder as encoder_module
-from sklearn_taskres._clip import turns
 from sklearn_taskres._clip.encoder import Encoder
-from sklearn_taskres._clip.turns import turn_at
+from sklearn_taskres._clip.stores import sqlite
 
 posix_only = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
@@ -113,6 +112,8 @@ def test_a_parallel_search_encodes_each_image_once(tiny_clip, paths, tmp_path, m
         return encode_images(self, pixels)
 
     monkeypatch.setattr(Encoder, "encode_images", slowly)
+    monkeypatch.setattr(claims_module, "LEASE", 300)  # a busy machine is no stopped process
+    monkeypatch.setattr(sqlite, "_PATIENCE", 300)
     clip = CLIPFeaturizer(tiny_clip, cache=tmp_path / "cache", batch_size=2)
     model = Pipeline([("clip", clip), ("taskres", TaskResClassifier(np.eye(2, 16), max_epochs=2))])
     grid = {"taskres__alpha": [0.1, 0.25, 0.5, 1, 1.5, 2]}
@@ -135,54 +136,133 @@ def test_threads_encode_each_image_once(tiny_clip, paths, encoded):
         assert_array_equal(rows, first)
 
 
-def test_turns_are_waited_for(tmp_path):
-    """One at a time for a location and a device; another device does not wait."""
+def test_passes_that_share_no_image_run_side_by_side(tiny_clip, paths, tmp_path, monkeypatch):
+    """Each of two threads encodes while the other is in the middle of it, for one cache."""
+    files, _ = paths
+    both = threading.Barrier(2)
+    encode_images = Encoder.encode_images
+
+    def together(self, pixels):
+        both.wait(timeout=60)  # breaks if the other has to wait for us
+        return encode_images(self, pixels)
+
     for location in ("memory", tmp_path / "cache"):
-        with ThreadPoolExecutor(1) as pool:
-            with turn_at(location, "cpu"):
-                waiting = pool.submit(_take_turn, location, "cpu")
-                time.sleep(0.05)
-                assert not waiting.done()
-            assert waiting.result(timeout=10)
-            with turn_at(location, "cpu"):
-                assert pool.submit(_take_turn, location, "another").result(timeout=10)
-    with turn_at(None, "cpu"), turn_at(None, "cpu"):
-        pass
+        monkeypatch.setattr(Encoder, "encode_images", encode_images)
+        clip = CLIPFeaturizer(tiny_clip, cache=location).fit(files)
+        expected = CLIPFeaturizer(tiny_clip, cache=None).transform(files)
+        monkeypatch.setattr(Encoder, "encode_images", together)
+        with ThreadPoolExecutor(2) as pool:
+            first, second = pool.map(clip.transform, [files[:6], files[6:]])
+        assert_allclose(np.concatenate([first, second]), expected, atol=1e-5)
 
 
-def _take_turn(location, device):
-    with turn_at(location, device):
-        return True
+@pytest.fixture
+def short_lease(monkeypatch):
+    """Claims end soon unless they are renewed."""
+    monkeypatch.setattr(claims_module, "LEASE", 0.5)
 
 
-def test_a_folder_that_cannot_be_locked_is_not_waited_for(tmp_path, monkeypatch):
-    """Where no lock can be made everyone goes on at once."""
-    (tmp_path / "file").write_text("in the way of a folder")
-    with turn_at(tmp_path / "file" / "cache", "cpu"):
-        pass
-    monkeypatch.setattr(turns, "_PATIENCE", 0.05)
-    with turn_at(tmp_path, "cpu"), turn_at(tmp_path, "cpu"):  # as if the first were suspended
-        pass
+def held_claim(location, keys, owner=b"somebody", seconds=0.5):
+    """What a process leaves that is stopped or killed while it encodes."""
+    return EmbeddingCache(location)._store().claim(keys, owner, seconds)
 
 
-@posix_only
-def test_a_killed_process_gives_its_turn_back(tmp_path):
-    """Nobody waits for who was killed while encoding."""
-    holder = multiprocessing.get_context("fork").Process(target=_hold_turn, args=(tmp_path,))
-    holder.start()
-    while not (tmp_path / "holding").exists():
-        time.sleep(0.01)
-    holder.kill()
-    holder.join()
-    begun = time.monotonic()
-    assert _take_turn(tmp_path, "cpu")
-    assert time.monotonic() - begun < 10
+def keys_of(model, files):
+    from sklearn_taskres._clip.digests import content_digest, embedding_keys
+    from sklearn_taskres._clip.pretrained import find_model
+
+    fingerprint = find_model(model, None).fingerprint("float32")
+    return embedding_keys([content_digest(file) for file in files], fingerprint)
 
 
-def _hold_turn(folder):
-    with turn_at(folder, "cpu"):
-        (folder / "holding").touch()
-        time.sleep(60)
+@pytest.mark.usefixtures("short_lease")
+@pytest.mark.parametrize("location", ["memory", "folder"])
+def test_who_is_stopped_costs_one_lease_and_one_warning(
+    tiny_clip, paths, tmp_path, location, monkeypatch
+):
+    """All that a stopped process had claimed is encoded by others, once its claim has run out."""
+    files, _ = paths
+    location = "memory" if location == "memory" else tmp_path / "cache"
+    clip = CLIPFeaturizer(tiny_clip, "openai", precision="float32", cache=location, batch_size=2)
+    keys, pauses, pause = keys_of(tiny_clip, files), [], claims_module.Claims.pause
+    assert held_claim(location, keys[3:9], seconds=300) == set(keys[3:9])
+
+    def stopped_at_the_first(self):
+        pause(self)
+        if not pauses:
+            held_claim(location, [], seconds=0.5)  # renewed for the last time
+        pauses.append(1)
+
+    monkeypatch.setattr(claims_module.Claims, "pause", stopped_at_the_first)
+    with pytest.warns(UserWarning, match="stopped or killed") as caught:
+        rows = clip.transform(files)
+    assert len(caught) == 1
+    assert_allclose(rows, clip.set_params(cache=None).transform(files), atol=1e-5)
+    assert EmbeddingCache(location).entries == 12
+
+
+@pytest.mark.parametrize("location", ["memory", "folder"])
+def test_claims_are_renewed_while_a_batch_takes_long(tmp_path, monkeypatch, location):
+    """Whoever works longer than a lease keeps what it claimed."""
+    location = "memory" if location == "memory" else tmp_path / "cache"
+    cache, n_renewed = EmbeddingCache(location), threading.Semaphore(0)
+    store = cache._store()
+    claim = type(store).claim
+
+    def spy(self, keys, owner, seconds):
+        try:
+            return claim(self, keys, owner, 300)
+        finally:
+            if not keys:
+                n_renewed.release()
+
+    monkeypatch.setattr(type(store), "claim", spy)
+    monkeypatch.setattr(claims_module, "LEASE", 0.03)
+    with cache.claims() as claims:
+        assert claims.take({b"k" * 20}) == {b"k" * 20}
+        for _ in range(3):
+            assert n_renewed.acquire(timeout=60)
+        assert held_claim(location, [b"k" * 20]) == set()
+    assert held_claim(location, [b"k" * 20]) == {b"k" * 20}
+
+
+def test_a_pass_that_fails_gives_its_claims_back(tiny_clip, paths, tmp_path, monkeypatch):
+    """Nobody waits for a pass that ended in an error."""
+    files, _ = paths
+    clip = CLIPFeaturizer(tiny_clip, cache=tmp_path / "cache", precision="float32")
+
+    def fails(self, pixels):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Encoder, "encode_images", fails)
+        with pytest.raises(KeyboardInterrupt):
+            clip.transform(files)
+    keys = keys_of(tiny_clip, files)
+    assert held_claim(tmp_path / "cache", keys) == set(keys)
+
+
+@pytest.mark.parametrize("location", ["memory", "folder", None])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_augment_that_embeds_does_not_wait_for_itself(tmp_path, location, num_workers):
+    """A crop chosen by CLIP embeds, within the pass, images that the pass has claimed."""
+    location = tmp_path / "cache" if location == "folder" else location
+    inner = CLIPFeaturizer("glyph-clip", cache=location, num_workers=0)
+    images = [Image.fromarray(np.full((24, 24, 3), i, dtype=np.uint8)) for i in (0, 99, 200)]
+
+    def best_crop(image, rng):
+        crops = [image.crop((x, 0, x + 16, 16)) for x in (0, 8)]
+        first, *others = inner.transform([image, *crops])
+        return crops[int(np.argmax(others @ first))]
+
+    outer = CLIPFeaturizer(
+        "glyph-clip", cache=location, n_views=1, augment=best_crop, num_workers=num_workers
+    )
+    pool = ThreadPoolExecutor(1)
+    try:
+        assert pool.submit(outer.fit_transform, images).result(timeout=120).shape[:2] == (3, 2)
+    finally:
+        pool.shutdown(wait=False)
 
 
 def test_a_warm_folder_loads_no_model(tiny_clip, paths, encoded, tmp_path):

@@ -602,6 +602,23 @@ def test_a_forked_process_encodes(tiny_clip):
     subprocess.run([sys.executable, "-c", _FORK, tiny_clip], check=True, timeout=120)  # noqa: S603
 
 
+_IMPORT = """
+import os, sys, torch
+import sklearn_taskres._device, sklearn_taskres._clip.encoder, sklearn_taskres._training.engine
+torch.set_num_threads(2)
+child = os.fork()
+if child == 0:
+    os._exit(torch.get_num_threads())
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 2)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_importing_leaves_the_threads_of_children_alone():
+    """Who imports the package and computes nothing with it finds its children as they were."""
+    subprocess.run([sys.executable, "-c", _IMPORT], check=True, timeout=120)  # noqa: S603
+
+
 def test_tokenizer_files_are_in_the_fingerprint(tmp_path, clip_writer):
     """A folder whose tokenizer changed is another model; a note beside it changes nothing."""
     save_clip, configs = clip_writer

@@ -3,12 +3,14 @@
 import contextlib
 import dataclasses
 import multiprocessing
+import numbers
 import os
 import time
 from pathlib import Path
 
 import numpy as np
 
+from .claims import Claims
 from .digests import (
     content_digest,
     digest_all,
@@ -18,22 +20,17 @@ from .digests import (
     text_digest,
     working_folder,
 )
-from .stores import (
-    DIGESTS,
-    EMBEDDINGS,
-    MEMORY,
-    MEMORY_BYTES,
-    FolderStore,
-    MemoryStore,
-    chunks,
-    hold_still_while_forking,
-    warn_once,
-)
+from .stores import DIGESTS, EMBEDDINGS, Store, chunks
+from .stores.memory import MEMORY, MEMORY_BYTES, MemoryStore
+from .stores.process import hold_still_while_forking, warn_once
+from .stores.sqlite import FolderStore
 
 __all__ = ["EmbeddingCache", "as_cache", "content_digest", "embedding_keys", "text_digest"]
 
 #: Files digested, and rows collected, before they are written.
 _AT_ONCE = 4096
+#: Bytes of a digest.
+DIGEST_BYTES = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +58,7 @@ class EmbeddingCache:
     Raises
     ------
     ValueError
-        If `location` is a file or no path, or `max_bytes` is negative.
+        If `location` is a file or can't be the path of a folder, or `max_bytes` is negative.
 
     Notes
     -----
@@ -71,35 +68,41 @@ class EmbeddingCache:
     replaced or touched never gives a stale embedding. A file changed less than 2 seconds ago is
     digested again in the next pass, since a change in the same tick of the clock would not show.
 
-    Who needs images that another thread or process is encoding for the same cache waits a moment
-    and finds them there, so that each is encoded once.
+    Threads and processes that need the same images at the same time share the work: each claims
+    about a second's worth of what is missing, leaves to the others what they have claimed, and
+    finds it in the cache. A claim that its owner does not renew, because it was stopped or killed,
+    ends after 10 seconds.
 
-    A folder holds one SQLite database, and empty lock files. It may be used by many processes of
-    one host at a time, and they may be killed at any moment. On a network file system it needs
-    working POSIX locks, and each write waits for the server. A folder that is full, read-only or
-    damaged costs one warning and the time to encode again, never a wrong embedding: every entry has
-    a checksum. A damaged database is renamed and a new one begun, so that all of it is encoded
-    again.
+    A folder holds one folder of ours, ``sklearn-taskres-cache-v1``, with two SQLite databases: the
+    embeddings, and the claims. Nothing else in the folder is read, moved or removed. It may be used
+    by many processes of one host at a time, and they may be killed at any moment. On a network file
+    system it needs working POSIX locks, and each write waits for the server. A folder that is full,
+    read-only, locked or damaged costs one warning and the time to encode again, never a wrong
+    embedding: every entry has a checksum. A damaged database is renamed and a new one begun, so
+    that all of it is encoded again. If another process holds a lock for 5 seconds, the folder is
+    left alone for 3 minutes.
 
     The checksum finds accidents. It is no signature: whoever may write to the folder decides what
-    you read from it. Nothing in the folder is ever executed or unpickled.
+    you read from it, so use a folder that only people you trust can write to. Nothing in the folder
+    is ever executed or unpickled. Files are made with the rights that your umask gives.
 
-    At 512 elements an entry takes 2.4 kB; one CPU core reads some 180 000 of them a second, writes
-    some 50 000, and knows some 100 000 paths a second again.
+    At 512 elements an entry takes 2.4 kB. Rates fall as a folder grows, and are in the user guide.
 
     Examples
     --------
     >>> import tempfile
     >>> from sklearn.datasets import load_digits
-    >>> from sklearn_taskres import EmbeddingCache
-    >>> from sklearn_taskres._clip.digests import embedding_keys
+    >>> from sklearn_taskres import CLIPFeaturizer, EmbeddingCache
     >>> folder = tempfile.TemporaryDirectory()
     >>> cache = EmbeddingCache(folder.name)
-    >>> keys = embedding_keys(cache.digests(load_digits().images[:3]), "name of an encoder")
-    >>> cache.put(keys[:2], [[1.0, 2.0], [3.0, 4.0]])
-    >>> rows, found = cache.get(keys, width=2)
-    >>> rows.tolist(), found.tolist(), cache.entries
-    ([[1.0, 2.0], [3.0, 4.0], [0.0, 0.0]], [True, True, False], 2)
+    >>> images = load_digits().images[:20] / 16
+    >>> CLIPFeaturizer("glyph-clip", cache=cache).fit_transform(images).shape
+    (20, 128)
+    >>> cache.entries
+    20
+    >>> cache.clear()
+    >>> cache.entries
+    0
     >>> folder.cleanup()
     """
 
@@ -113,10 +116,14 @@ class EmbeddingCache:
                 f"The 'location' parameter of EmbeddingCache must be 'memory', a folder or None. "
                 f"Got {self.location!r} instead."
             )
-        if self.max_bytes is not None and not self.max_bytes >= 0:
+        if self.location is not None and "\0" in os.fsdecode(self.location):
             raise ValueError(
-                f"The 'max_bytes' parameter of EmbeddingCache must be None or a number of bytes, "
-                f"0 or more. Got {self.max_bytes!r} instead."
+                f"The 'location' parameter of EmbeddingCache must be 'memory', a folder or None. "
+                f"Got {self.location!r}, which has a null byte in it."
+            )
+        if self.max_bytes is not None:
+            _check_bytes(
+                "The 'max_bytes' parameter of EmbeddingCache must be None or", self.max_bytes
             )
 
     # what users ask and do ------------------------------------------------------------------------
@@ -128,32 +135,35 @@ class EmbeddingCache:
 
     @property
     def size(self):
-        """Bytes taken: of memory, or of the folder's disk."""
+        """Bytes taken: of memory, or of the folder's disk, damaged databases included."""
         return self._store().size()
 
     def clear(self):
         """Drop everything, also what other caches of this location or other processes put.
 
-        Needs no free space. A process that is writing goes on unharmed.
+        Needs no free space. A process that is writing goes on unharmed. In a folder only the
+        databases of the cache are removed, damaged ones included.
 
         Raises
         ------
         OSError
-            If the files of a folder can't be removed.
+            If the files of a folder can't be removed, or others lie among them.
         """
         self._store().clear()
 
     def evict(self, max_bytes):
         """Drop entries until at most `max_bytes` are taken.
 
-        Memory drops what was used least recently, a folder what was written first. In a folder a
-        few kB remain.
+        Memory drops what was used least recently, a folder damaged databases and then what was
+        written first. In a folder a few kB remain. A large folder takes a while; others use it
+        meanwhile.
 
         Parameters
         ----------
         max_bytes : int
             Bytes to keep, of what `size` counts.
         """
+        _check_bytes("The 'max_bytes' parameter of evict must be", max_bytes)
         self._store().evict(max_bytes)
 
     # what featurizers ask and do ------------------------------------------------------------------
@@ -174,7 +184,8 @@ class EmbeddingCache:
         store, folder = self._store(), working_folder()
         stamps = [file_stamp(image, folder) for image in images]
         known: dict = {}
-        store.read(DIGESTS, {s.key for s in stamps if s is not None}, known.__setitem__)
+        asked = {s.key for s in stamps if s is not None}
+        store.read(DIGESTS, asked, DIGEST_BYTES, known.__setitem__)
         digests = [None if s is None else known.get(s.key) for s in stamps]
         unknown = [index for index, digest in enumerate(digests) if digest is None]
         for some in chunks(unknown, _AT_ONCE):
@@ -211,11 +222,12 @@ class EmbeddingCache:
 
         def take(key, value):
             index = position.get(key)
-            if index is not None and len(value) == size:
+            if index is not None:
                 target[index * size : (index + 1) * size] = value
                 found[index] = True
 
-        self._store().read(EMBEDDINGS, [key for key in position if key is not None], take)
+        asked = [key for key in position if key is not None]
+        self._store().read(EMBEDDINGS, asked, size, take)
         rows = rows.astype(np.float32, copy=False)  # big-endian machines
         return (rows, found) if len(position) == len(where) else (rows[where], found[where])
 
@@ -228,7 +240,8 @@ class EmbeddingCache:
         Parameters
         ----------
         keys : sequence of (bytes or None), of length n_keys
-            From `embedding_keys`. Rows whose key is None are not kept.
+            From `embedding_keys`. Rows whose key is None are not kept. Nor are, in a folder, rows
+            of more than a million elements.
         rows : array-like of shape (n_keys, width)
             Embeddings, kept as float32.
         """
@@ -279,15 +292,25 @@ class EmbeddingCache:
         finally:
             flush()
 
-    def _store(self):
+    def claims(self):
+        """Return Claims, with which a pass leaves to others what they are encoding for this cache.
+
+        Returns
+        -------
+        Claims
+            A context.
+        """
+        return Claims(None if self.location is None else self._store())
+
+    def _store(self) -> Store:
         hold_still_while_forking()
         if self.location is None:
             return MemoryStore(max_bytes=0)
         if self.location == "memory":
             MEMORY.max_bytes = MEMORY_BYTES if self.max_bytes is None else self.max_bytes
             return MEMORY
-        folder = Path(self.location).expanduser()
-        if folder.is_file():
+        folder = _expanded(self.location)
+        if os.path.isfile(folder):
             raise ValueError(
                 f"The 'location' parameter of EmbeddingCache must be 'memory', a folder or None. "
                 f"Got the file {os.fspath(self.location)!r} instead: name a folder, new or old."
@@ -298,6 +321,21 @@ class EmbeddingCache:
 def as_cache(cache):
     """Return the EmbeddingCache that a `cache` parameter stands for: itself, or a location."""
     return cache if isinstance(cache, EmbeddingCache) else EmbeddingCache(cache)
+
+
+def _expanded(location):
+    try:
+        return Path(location).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"The 'location' parameter of EmbeddingCache begins with the home of a user "
+            f"that this machine does not know. Got {os.fspath(location)!r}: write it out in full."
+        ) from error
+
+
+def _check_bytes(must_be, value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not float(value) >= 0:
+        raise ValueError(f"{must_be} a number of bytes, 0 or more. Got {value!r} instead.")
 
 
 def _warn_in_workers():

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .claims import inside_a_pass
 from .digests import digest_of_read, embedding_keys
 from .images import UnreadableImagesError, describe_image, open_image
 from .stores import chunks
-from .turns import TURN_PAUSE, TURN_SECONDS, turn_at
 from .views import augment_image, view_generator
 
-#: Batches encoded on a GPU before the cache is asked again what others did.
-_BLOCK_BATCHES = 16
+#: Seconds of work claimed at a time: what others wait for, and what a kill may lose.
+_BLOCK_SECONDS = 1.0
 
 
 class View(NamedTuple):
@@ -102,6 +102,12 @@ class _Job(NamedTuple):
     slots: list[int]
 
 
+def _next_size(size, n_done, seconds, batch_size):
+    """Jobs of the next block: whole batches of about a second, at most four times as many."""
+    wanted = min(4 * size, n_done * _BLOCK_SECONDS / max(seconds, 1e-6))
+    return max(1, int(wanted / batch_size)) * batch_size
+
+
 def _jobs(digests, missing):
     """List what is to be decoded; images of one content are one job, unreadable ones their own."""
     jobs: dict = {}
@@ -131,24 +137,59 @@ class _Encoding:
     failures: list = dataclasses.field(default_factory=list)
 
     def run(self, jobs, device, batch_size, num_workers, verbose):
-        """Do jobs in turns with others that fill the same cache."""
-        from .._device import device_id
-
-        is_cpu, name = device.type == "cpu", device_id(device)
-        ahead = _by_turns if is_cpu else functools.partial(_ahead, n_ahead=2 * batch_size)
-        block = batch_size * (1 if is_cpu else _BLOCK_BATCHES)
-        blocks = collections.deque(chunks(jobs, block))
-        with _progress(len(jobs), verbose) as progress, _mapper(num_workers, ahead) as decoded:
-            while blocks:
-                with turn_at(self.cache.location, name), self.cache.collect_puts() as put:
-                    ends = time.monotonic() + TURN_SECONDS
-                    while blocks and time.monotonic() < ends:
-                        some = blocks.popleft()
-                        self._encode(self._left_of(some), decoded, batch_size, put, progress)
-                if blocks:
-                    time.sleep(TURN_PAUSE)
+        """Do jobs, leaving to others what they are encoding for the same cache."""
+        ahead = functools.partial(_by_turns, n_at_once=batch_size)
+        if device.type != "cpu":
+            ahead = functools.partial(_ahead, n_ahead=2 * batch_size)
+        with (
+            _progress(len(jobs), verbose) as progress,
+            _mapper(num_workers, ahead) as decoded,
+            self.cache.claims() as claims,
+        ):
+            encode = functools.partial(
+                self._encode, decoded=decoded, batch_size=batch_size, progress=progress
+            )
+            size = batch_size
+            while jobs:
+                n_before = len(jobs)
+                jobs, size = self._go_through(jobs, claims, encode, size, batch_size)
+                jobs = self._left_of(jobs)
+                claims.note_progress() if len(jobs) < n_before else claims.pause()
         if self.failures:
             raise UnreadableImagesError(sorted(self.failures))
+
+    def _go_through(self, jobs, claims, encode, size, batch_size):
+        """Claim and encode jobs block by block; return those that others hold, and the block size.
+
+        A block is encoded and kept before the next is claimed, so a pass that waits holds nothing.
+        """
+        held, start = [], 0
+        while start < len(jobs):
+            begun = time.monotonic()
+            ours, theirs = self._claimed(jobs[start : start + size], claims)
+            start += size
+            held += theirs
+            if ours:
+                with self.cache.collect_puts() as put:
+                    encode(self._left_of(ours), put=put)
+                size = _next_size(size, len(ours), time.monotonic() - begun, batch_size)
+            claims.release()
+        return held, size
+
+    def _claimed(self, jobs, claims):
+        """Return what is ours of jobs, and what others are encoding."""
+        ours = claims.take({key for job in jobs for key in self._job_keys(job)} - {None})
+        parts: dict = {True: [], False: []}
+        for job in jobs:
+            is_ours = [key is None or key in ours for key in self._job_keys(job)]
+            for part, some in parts.items():
+                slots = [s for s, mine in zip(job.slots, is_ours, strict=True) if mine is part]
+                if slots:
+                    some.append(_Job(job.places, slots))
+        return parts[True], parts[False]
+
+    def _job_keys(self, job):
+        return [self.keys[slot][job.places[0]] for slot in job.slots]
 
     def _left_of(self, jobs):
         """Fill the rows that someone else has encoded meanwhile; return what is left of jobs."""
@@ -196,7 +237,7 @@ class _Encoding:
         """Return the pixels of each slot, and whether they are of the image that was digested."""
         image, digest = self.images[job.places[0]], self.digests[job.places[0]]
         try:
-            with open_image(image) as (upright, content):
+            with open_image(image) as (upright, content), inside_a_pass():
                 is_same = content is image or digest_of_read(content, upright) == digest
                 seen = (
                     self.views[s].of(upright, digest or b"", encoder.image_size) for s in job.slots
@@ -234,9 +275,10 @@ def _ahead(pool, function, items, n_ahead):
         yield running.popleft().result()
 
 
-def _by_turns(pool, function, items):
-    """List function(item): threads that decode would slow down those that encode on one CPU."""
-    return list(pool.map(function, items))
+def _by_turns(pool, function, items, n_at_once):
+    """Yield function(item): threads that decode would slow down those that encode on one CPU."""
+    for some in chunks(items, n_at_once):
+        yield from list(pool.map(function, some))
 
 
 def _progress(n_items, verbose):
