@@ -126,7 +126,7 @@ def where(line):
 
 
 def test_every_layout_runs_from_images_to_the_report(root, tmp_path):
-    """15 test sets, each with a line a method, and a report of them; a rerun adds nothing."""
+    """15 test sets, each with one line per method, and a report of them; a rerun adds nothing."""
     lines = run(root, tmp_path, "--report")
     tests = [name for name in TRAINED if name != "imagenet"] + ["imagenet", *VARIANTS]
     assert sorted({line["test"] for line in lines}) == sorted(tests)
@@ -540,7 +540,7 @@ def test_imagenet_v2_counts_the_lines_of_the_class_names(tmp_path):
 
 @pytest.mark.parametrize("change", ["test image", "class name", "views", "backbone"])
 def test_other_data_are_other_cells(textures, tmp_path, tiny_clip, change):
-    """Cells are redone where the split, the names, the views or the CLIP differ."""
+    """Cells are redone if the split, the names, the views or the CLIP differ."""
     options = ["--methods", "zero-shot"]
     before = run(textures, tmp_path / "out", *options)
     path, split = split_of(textures)

@@ -172,7 +172,7 @@ def test_names_come_in_the_order_of_the_papers():
 
 
 def best_of(*rows):
-    """The best of one column, given accuracies by seed a method."""
+    """The best of one column, given accuracies by seed for each method."""
     methods = list(METHODS)
     lines = [
         line("dtd", methods[i], seed=seed, accuracy=accuracy)
@@ -328,7 +328,7 @@ def test_an_ablation_compares_its_variants_on_the_same_data_sets(spec):
 
 @pytest.mark.parametrize("spec", report_tables.ABLATIONS, ids=lambda spec: spec.name)
 def test_an_ablation_without_variants_is_left_out_with_what_to_run(spec):
-    """zero-shot and taskres alone are no ablation; with one variant, the rest is named."""
+    """zero-shot and taskres alone are not an ablation; with one variant, the rest is named."""
     common = [method for method in spec.rows if method not in report_tables.ABLATION_ONLY]
     variant = next(method for method in spec.rows if method in report_tables.ABLATION_ONLY)
     lines = made_up(("dtd",), {*common, "zero-shot"})
@@ -529,7 +529,7 @@ def test_nothing_overlaps(figures, n_data_sets):
 
 
 def test_curves_are_means_with_deviations(figures):
-    """A panel a data set after the average; a line a method without variants of ablations."""
+    """One panel per data set after the average; one line per method, no variants."""
     lines = made_up(("dtd", "eurosat"), ("zero-shot", "taskres", "taskres-alpha-1"))
     (figure,) = (figure for name, figure in figures(lines).items() if name == "report.png")
     titles = [ax.get_title() for ax in figure.axes]

@@ -33,7 +33,7 @@ def test_tasks_are_neither_trivial_nor_hopeless():
 
 
 def test_operations_are_counted():
-    """Two products a step, and as many steps as whole batches."""
+    """Two products per step, and as many steps as whole batches."""
     assert fits.operations(make_task(4, 8, 16), 3) == 3 * 4 * 64 * 4 * 8
     assert fits.operations(make_task(40, 8, 16), 3) == 3 * 2 * 4 * 256 * 40 * 8
 
@@ -49,7 +49,7 @@ def test_functions_are_run_in_turn():
 
 
 def test_the_peak_of_memory_is_seen():
-    """What a function took, and gave back, is counted where the system says it."""
+    """What a function took, and gave back, is counted if the system says it."""
     if timing.memory_of_process("VmHWM") is None:
         pytest.skip("this system has no /proc/self/status")
     above_the_hole = _leave_a_hole_in_the_heap()

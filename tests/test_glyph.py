@@ -58,7 +58,7 @@ def test_weights_are_small_and_half_precision():
 
 
 def test_weights_fit_the_config():
-    """Names and shapes are those of the model that the config builds, but for the vocabulary."""
+    """Names and shapes are those of the model that the config builds, except the vocabulary."""
     with torch.random.fork_rng(devices=[]):
         expected = {k: v.shape for k, v in build_model(train.CONFIG).state_dict().items()}
     shapes = {k: v.shape for k, v in load_file(WEIGHTS).items() if k != "token_ids"}
@@ -227,7 +227,7 @@ def test_an_ambiguous_caption_describes_both_cases():
 
 
 def test_loss_is_cross_entropy_where_each_picture_has_one_caption():
-    """With one match a row the soft targets are the usual hard ones."""
+    """With one match per row the soft targets are the usual hard ones."""
     logits = torch.randn(5, 5, generator=torch.Generator().manual_seed(0))
     expected = torch.nn.functional.cross_entropy(logits, torch.arange(5))
     assert_close(train._soft_cross_entropy(logits, torch.eye(5, dtype=torch.bool)), expected)

@@ -113,8 +113,8 @@ def _listed(content, part, path):
     for item in items:
         if not (isinstance(item, list) and list(map(type, item)) == [str, int, str]):
             raise ValueError(
-                f"{path} holds {item!r:.100} in {part!r}. Each item must be [path, label, class "
-                f"name]."
+                f"{path} holds {item!r:.100} in {part!r}. Its items [path, label, class name] must "
+                f"be lists of a string, an integer and a string."
             )
     return items
 

@@ -70,7 +70,7 @@ ABLATIONS = (
         },
     ),
 )
-#: What all have in common: without a further method there is no ablation.
+#: What all have in common: with these alone there is no ablation.
 _COMMON = {"zero-shot", "taskres", "taskres-enhanced"}
 #: Methods that only ablations have, which a figure of whole methods leaves out.
 ABLATION_ONLY = {name for ablation in ABLATIONS for name in ablation.rows} - _COMMON
