@@ -224,7 +224,7 @@ def stopped(tmp_path, file, monkeypatch):
     asked = []
     with monkeypatch.context() as patch:
         patch.setattr(Results, "claimed", lambda _, keys: asked.append(keys) or _not_ours())
-        patch.setattr(cells, "PATIENCE", 0)
+        patch.setattr(cells, "WAIT", 0)
         refused(accuracy(file, tmp_path / "out"))
     command = [sys.executable, "-c", HOLD, str(tmp_path / "out" / "results.jsonl"), asked[0][0]]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -248,7 +248,7 @@ def test_a_stopped_process_costs_one_patience_and_one_message(
     file, tmp_path, monkeypatch, capsys, stopped
 ):
     """The other cells are run first; then it is said once which process holds what is left."""
-    monkeypatch.setattr(cells, "PATIENCE", 0.5)
+    monkeypatch.setattr(cells, "WAIT", 0.5)
     capsys.readouterr()
     status, said = refused(accuracy(file, tmp_path / "out", "--seeds", "0", "1", "2"))
     assert status == 1
@@ -273,7 +273,7 @@ def test_a_cell_whose_holder_is_killed_is_run(file, tmp_path, stopped):
 
 def test_a_lock_on_the_file_of_results_is_not_waited_for_without_end(tmp_path, monkeypatch):
     """A process that was stopped while it wrote costs one patience, then an OSError names it."""
-    monkeypatch.setattr(results, "PATIENCE", 0.1)
+    monkeypatch.setattr(results, "WRITING_SECONDS", 0.1)
     ours = Results(tmp_path / "results.jsonl")
     with results._locked(tmp_path / "results.lock", timeout=0) as is_held:
         assert is_held

@@ -19,18 +19,12 @@ from sklearn_taskres import (
     TaskResClassifier,
     sample_few_shot,
 )
+from sklearn_taskres._data_sets import DATA_SETS, TRAINED, VARIANTS
 from sklearn_taskres.benchmark.__main__ import main
 from sklearn_taskres.benchmark.images import parse_backbone
-from sklearn_taskres.benchmark.layouts import (
-    DATA_SETS,
-    SPLITS,
-    VARIANTS,
-    MissingDataSetError,
-    read_data_set,
-    read_variant,
-)
+from sklearn_taskres.benchmark.layouts import MissingDataSetError, read_data_set, read_variant
 from sklearn_taskres.benchmark.methods import METHODS
-from sklearn_taskres.benchmark.recipes import recipe
+from sklearn_taskres.benchmark.recipes import published_parameters
 from sklearn_taskres.benchmark.results import Results, line_key
 
 #: Prompts about pets and textures are news to the bundled CLIP, and some digits puzzle it.
@@ -40,7 +34,7 @@ pytestmark = [
 ]
 NAMES = ["zero", "one", "two", "three"]
 WNIDS = ["n01", "n02", "n03", "n04"]
-#: Images a class.
+#: Images per class.
 COUNTS = {"train": 3, "val": 1, "test": 2}
 
 
@@ -60,14 +54,15 @@ class Digits:
 
 def write_split(root, name, digits, names=NAMES):
     """Write a data set that has a split file."""
-    folder, images, split = SPLITS[name]
+    info = DATA_SETS[name]
+    folder = root / info.folder
     content = {part: [] for part in COUNTS}
     for part, count in COUNTS.items():
         for label, number in np.ndindex(len(names), count):
             path = f"class {label}/{part}_{number}.png"
-            digits.write(root / folder / images / path, label)
+            digits.write(folder / info.images / path, label)
             content[part].append([path, label, names[label]])
-    (root / folder / split).write_text(json.dumps(content))
+    (folder / info.split).write_text(json.dumps(content))
 
 
 def write_aircraft(root, digits):
@@ -91,19 +86,20 @@ def write_imagenet(root, digits):
     (folder / "images" / "train" / WNIDS[0] / ".DS_Store").write_text("no image")
     pairs = zip(WNIDS, NAMES, strict=True)
     (folder / "classnames.txt").write_text("".join(f"{w} {n}\n" for w, n in pairs))
-    labels = {"imagenet-a": [1, 3], "imagenet-r": [0, 2, 3]}
-    for name, (top, images) in VARIANTS.items():
+    labels = {"imagenet_a": [1, 3], "imagenet_r": [0, 2, 3]}
+    for name in VARIANTS:
+        images = root / DATA_SETS[name].folder / DATA_SETS[name].images
         for label in labels.get(name, range(len(WNIDS))):
-            class_folder = str(label) if name == "imagenet-v2" else WNIDS[label]
-            digits.write(root / top / images / class_folder / "a.png", label)
-        (root / top / images / "README.txt").write_text("no class")
+            class_folder = str(label) if name == "imagenetv2" else WNIDS[label]
+            digits.write(images / class_folder / "a.png", label)
+        (images / "README.txt").write_text("no class")
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """All 15 layouts."""
     folder, digits = tmp_path_factory.mktemp("data"), Digits()
-    for name in SPLITS:
+    for name in (name for name, info in DATA_SETS.items() if info.layout == "split"):
         write_split(folder, name, digits)
     write_aircraft(folder, digits)
     write_imagenet(folder, digits)
@@ -130,16 +126,16 @@ def where(line):
 
 
 def test_every_layout_runs_from_images_to_the_report(root, tmp_path):
-    """15 test sets, each with a line a method, and a report of them; a rerun adds nothing."""
+    """15 test sets, each with one line per method, and a report of them; a rerun adds nothing."""
     lines = run(root, tmp_path, "--report")
-    tests = [name for name in DATA_SETS if name != "imagenet"] + ["imagenet", *VARIANTS]
+    tests = [name for name in TRAINED if name != "imagenet"] + ["imagenet", *VARIANTS]
     assert sorted({line["test"] for line in lines}) == sorted(tests)
     assert len(tests) == 15
     assert len(lines) == 2 * 15
     assert all(line["data"] == "imagenet" for line in lines if line["test"] in VARIANTS)
     assert {line["backbone"] for line in lines} == {"glyph-clip"}
     assert np.mean([line["accuracy"] for line in lines]) > 0.7  # chance is about 0.27
-    assert [line["n_test"] for line in lines if line["test"] == "imagenet-a"] == [2, 2]
+    assert [line["n_test"] for line in lines if line["test"] == "imagenet_a"] == [2, 2]
     assert "taskres" in (tmp_path / "report.md").read_text()
     before = (tmp_path / "results.jsonl").read_bytes()
     run(root, tmp_path)
@@ -178,16 +174,17 @@ def test_a_cell_is_the_recipe_by_hand(root, tmp_path, predictors):
 def test_recipes():
     """Epochs by shots, the learning rate on ImageNet, alpha on flowers; others are silent."""
     taskres = "TaskResClassifier"
-    assert [recipe(taskres, "dtd", "RN50", k)["max_epochs"] for k in (1, 2, 4, 8, 16)] == [
-        100, 100, 100, 200, 200,
-    ]  # fmt: skip
-    assert recipe(taskres, "imagenet", "RN50", 1)["lr"] == 2e-4
-    assert recipe(taskres, "dtd", "RN50", 1)["lr"] == 2e-3
-    assert recipe(taskres, "dtd", "RN50", 1)["alpha"] == 0.5
-    assert "max_epochs" not in recipe(taskres, "dtd", "RN50", 3)
-    assert recipe("CoOpClassifier", "imagenet", "RN50", 16)["max_epochs"] == 50
-    assert recipe("GDAClassifier", "imagenet", "RN50", 16) == {}
-    made = METHODS["taskres-alpha-0.1"](None, None, 0, **recipe(taskres, "oxford_flowers", "", 1))
+    on_dtd = {k: published_parameters(taskres, "dtd", "RN50", k) for k in (1, 2, 4, 8, 16)}
+    assert [on_dtd[k]["max_epochs"] for k in on_dtd] == [100, 100, 100, 200, 200]
+    assert published_parameters(taskres, "imagenet", "RN50", 1)["lr"] == 2e-4
+    assert published_parameters(taskres, "dtd", "RN50", 1)["lr"] == 2e-3
+    assert published_parameters(taskres, "dtd", "RN50", 1)["alpha"] == 0.5
+    assert "max_epochs" not in published_parameters(taskres, "dtd", "RN50", 3)
+    assert published_parameters("CoOpClassifier", "imagenet", "RN50", 16)["max_epochs"] == 50
+    assert published_parameters("GDAClassifier", "imagenet", "RN50", 16) == {}
+    made = METHODS["taskres-alpha-0.1"](
+        None, None, 0, **published_parameters(taskres, "oxford_flowers", "", 1)
+    )
     assert made.alpha == 0.1
 
 
@@ -329,7 +326,7 @@ def test_variants_are_judged_among_their_own_classes(root, tmp_path, predictors)
     options = ["--data-sets", "imagenet", "--methods", "taskres", "--shots", "3"]
     lines = {line["test"]: line for line in run(root, tmp_path, *options)}
     data = read_data_set("imagenet", root)
-    rows = read_variant("imagenet-a", root, data)
+    rows = read_variant("imagenet_a", root, data)
     assert_array_equal(np.unique(rows.y), [1, 3])
     base = CLIPTextFeaturizer("glyph-clip", templates="imagenet")
     clf = TaskResClassifier(base, class_names=NAMES, lr=2e-4, max_epochs=100, random_state=1)
@@ -341,7 +338,7 @@ def test_variants_are_judged_among_their_own_classes(root, tmp_path, predictors)
     assert_array_equal(predictors[0].coef_, clf.coef_)
     assert_array_equal(predictors[3].coef_, clf.coef_[[1, 3]])
     predicted = clf.select_classes([1, 3]).predict(clip.transform(rows.paths()))
-    assert lines["imagenet-a"]["accuracy"] == np.mean(predicted == rows.y)
+    assert lines["imagenet_a"]["accuracy"] == np.mean(predicted == rows.y)
 
 
 def test_a_data_set_is_judged_among_all_its_classes(textures, tmp_path, predictors):
@@ -365,7 +362,7 @@ def textures(tmp_path):
 
 def split_of(root):
     """Path and content of dtd's split file."""
-    path = root / "dtd" / SPLITS["dtd"][2]
+    path = root / "dtd" / DATA_SETS["dtd"].split
     return path, json.loads(path.read_text())
 
 
@@ -406,17 +403,17 @@ def test_a_split_that_is_no_split_is_refused(textures, content):
     path.unlink()
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"is no JSON|has no list 'train'|can't be read"):
+    with pytest.raises(ValueError, match=r"is not JSON|has no list 'train'|can't be read"):
         read_data_set("dtd", textures)
 
 
 def test_a_broken_data_set_does_not_stop_the_others(root, textures, tmp_path, capsys):
     """Missing ones are said so and skipped; a broken one ends in an error after the others ran."""
     write_split(textures, "eurosat", Digits())
-    (textures / "eurosat" / SPLITS["eurosat"][2]).write_text("{")
+    (textures / "eurosat" / DATA_SETS["eurosat"].split).write_text("{")
     out = tmp_path / "out"
     with pytest.raises(
-        SystemExit, match=r"(?s)could not be run, the others are done.*eurosat: .*no JSON"
+        SystemExit, match=r"(?s)could not be run, the others are done.*eurosat: .*not JSON"
     ):
         run(textures, out)
     assert {line["data"] for line in read(out)} == {"dtd"}
@@ -456,9 +453,9 @@ def test_a_broken_variant_does_not_stop_imagenet(tmp_path):
     for folder in ("imagenetv2", "imagenet-sketch"):
         (tmp_path / folder).rename(tmp_path / f"away {folder}")
     (tmp_path / "imagenet-rendition" / "imagenet-r" / "n09").mkdir()
-    with pytest.raises(SystemExit, match=r"imagenet-r: .*\['n09'\], which are no classes"):
+    with pytest.raises(SystemExit, match=r"imagenet_r: .*\['n09'\], which are not classes"):
         run(tmp_path, tmp_path / "out", "--methods", "zero-shot")
-    assert [line["test"] for line in read(tmp_path / "out")] == ["imagenet", "imagenet-a"]
+    assert [line["test"] for line in read(tmp_path / "out")] == ["imagenet", "imagenet_a"]
 
 
 @pytest.mark.parametrize(
@@ -499,7 +496,7 @@ def test_a_broken_aircraft_is_refused(tmp_path, name, content, message):
 
 def test_missing_folders_have_their_own_error(root, tmp_path):
     """So that a data set that is not there is told from one that is broken."""
-    for name in DATA_SETS:
+    for name in TRAINED:
         with pytest.raises(MissingDataSetError, match=f"{name} is skipped: there is no folder"):
             read_data_set(name, tmp_path)
     with pytest.raises(SystemExit, match="holds none of the data sets"):
@@ -535,7 +532,7 @@ def test_imagenet_v2_counts_the_lines_of_the_class_names(tmp_path):
     path.write_text("".join(line + "\n" for line in path.read_text().splitlines()[::-1]))
     data = read_data_set("imagenet", tmp_path)
     assert data.class_names == NAMES
-    assert_array_equal(read_variant("imagenet-v2", tmp_path, data).y, [3, 2, 1, 0])
+    assert_array_equal(read_variant("imagenetv2", tmp_path, data).y, [3, 2, 1, 0])
 
 
 # cells and options ------------------------------------------------------------------------------
@@ -543,7 +540,7 @@ def test_imagenet_v2_counts_the_lines_of_the_class_names(tmp_path):
 
 @pytest.mark.parametrize("change", ["test image", "class name", "views", "backbone"])
 def test_other_data_are_other_cells(textures, tmp_path, tiny_clip, change):
-    """Cells are redone where the split, the names, the views or the CLIP differ."""
+    """Cells are redone if the split, the names, the views or the CLIP differ."""
     options = ["--methods", "zero-shot"]
     before = run(textures, tmp_path / "out", *options)
     path, split = split_of(textures)

@@ -14,8 +14,9 @@ from matplotlib.image import imread
 from sklearn_taskres.benchmark import published, report, report_figures, report_tables
 from sklearn_taskres.benchmark.methods import METHODS
 from sklearn_taskres.benchmark.report_entries import TARGETS, Key, grouped, names, on_own_tests
+from sklearn_taskres.inspection import FewShotCurveDisplay, few_shot_curve
 
-ELEVEN = published.DATA_SETS
+ELEVEN = published.AVERAGED
 FOUR = ("RN50", "RN101", "ViT-B-32", "ViT-B-16")
 
 
@@ -171,7 +172,7 @@ def test_names_come_in_the_order_of_the_papers():
 
 
 def best_of(*rows):
-    """The best of one column, given accuracies by seed a method."""
+    """The best of one column, given accuracies by seed for each method."""
     methods = list(METHODS)
     lines = [
         line("dtd", methods[i], seed=seed, accuracy=accuracy)
@@ -183,7 +184,7 @@ def best_of(*rows):
 
 
 def test_bold_needs_a_win_on_each_of_two_seeds():
-    """A higher mean alone, a tie, one seed, no common seeds or no rival are not enough."""
+    """A higher mean alone, a tie, one seed, no common seeds or no other method are not enough."""
     assert best_of({1: 0.5, 2: 0.6}, {1: 0.4, 2: 0.5}) == 0
     assert best_of({1: 0.4, 2: 0.5, 3: 0.1}, {1: 0.5, 2: 0.6, 3: 0.2}, {1: 0.3, 2: 0.3}) == 1
     assert best_of({1: 0.9, 2: 0.4}, {1: 0.4, 2: 0.5}) is None
@@ -256,6 +257,8 @@ def test_gains_are_paired_by_seed_and_say_what_lacks():
     assert entry.published == 7.85
     assert "taskres, eurosat, 1 shot" in table.notes[-1]
     assert "average of the 11" in table.notes[-1]
+    assert "16 shots (published averages run over 11 data sets, and these lack" in table.notes[-1]
+    assert "taskres, eurosat, 1 shot (cells lack)" in table.notes[-1]
     assert "| taskres, dtd, 1 shot | +7.0 ± 4.2 (+7.85) |" in report._section(table, {})
     _, left_out = report._tables(grouped([each | {"backbone": "RN101"} for each in lines]))
     assert any("not comparable, since published figures were made with RN50" in s for s in left_out)
@@ -265,12 +268,12 @@ def test_gains_are_paired_by_seed_and_say_what_lacks():
 
 
 @pytest.mark.parametrize(
-    "spelling", [str, lambda t: t.replace("-", "_"), lambda t: t.replace("-v", "v")]
+    "spelling", [str, lambda t: t.replace("_", "-"), lambda t: t.replace("v2", "-v2")]
 )
 def test_domain_generalisation_has_source_targets_and_their_average(spelling):
     """16 shots of ImageNet only; the average needs all four targets."""
     lines = [line("imagenet", "taskres", accuracy=0.6), *variants("taskres")]
-    lines += [line("imagenet", "coop", accuracy=0.5), *variants("coop", tests=["imagenet-a"])]
+    lines += [line("imagenet", "coop", accuracy=0.5), *variants("coop", tests=["imagenet_a"])]
     lines += [*variants("zero-shot", shots=4), *variants("gda")]
     lines = [each | {"test": spelling(each["test"])} for each in lines]
     table = tables_of(lines)["Domain generalisation (paper: Table 1, believed)"]
@@ -325,9 +328,9 @@ def test_an_ablation_compares_its_variants_on_the_same_data_sets(spec):
 
 @pytest.mark.parametrize("spec", report_tables.ABLATIONS, ids=lambda spec: spec.name)
 def test_an_ablation_without_variants_is_left_out_with_what_to_run(spec):
-    """zero-shot and taskres alone are no ablation; with one variant, the rest is named."""
-    common = [method for method in spec.rows if method not in report_tables.VARIANTS]
-    variant = next(method for method in spec.rows if method in report_tables.VARIANTS)
+    """zero-shot and taskres alone are not an ablation; with one variant, the rest is named."""
+    common = [method for method in spec.rows if method not in report_tables.ABLATION_ONLY]
+    variant = next(method for method in spec.rows if method in report_tables.ABLATION_ONLY)
     lines = made_up(("dtd",), {*common, "zero-shot"})
     tables, left_out = report._tables(grouped(lines))
     assert spec.title not in {table.title for table in tables}
@@ -435,7 +438,7 @@ def test_a_fit_counts_once_however_often_it_was_tested():
     """One fit of ImageNet is five lines of domain generalisation."""
     lines = [line("imagenet", "taskres", accuracy=0.6), *variants("taskres")]
     table = tables_of(lines)["Domain generalisation (paper: Table 1, believed)"]
-    assert "\n1 fits went in; seeds per entry: 1." in report._section(table, {})
+    assert "\n1 fit went in; seeds per entry: 1." in report._section(table, {})
 
 
 def test_one_seed_has_no_deviation():
@@ -448,6 +451,25 @@ def test_published_choices_are_said_as_they_are():
     """Tip-Adapter-F's figures chose an epoch on the test set; our model is the last epoch's."""
     assert "Tip-Adapter-F's chose its epoch on the test set" in published.AVERAGES_SOURCE
     assert "ours is the model of the last epoch" in published.AVERAGES_SOURCE
+
+
+def test_the_head_is_about_the_lines_that_count(tmp_path):
+    """A line that another replaced is not listed; the digest of the code is."""
+    old = line(code="0ld", machine={"date": "2025-01-01", "cores": 1})
+    report.write([old, line(code="new", accuracy=0.6)], tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "- backbone RN50, views 10, code new: dtd (01234567)\n- processor made up\n" in text
+    assert "2026-01-01 00:00 to 2026-01-01 00:00, 1 line\n" in text
+    assert "0ld" not in text
+
+
+def test_what_is_not_drawn_is_named(tmp_path):
+    """Variants of ablations are in the tables alone, unless there is nothing else to draw."""
+    report.write(made_up(("dtd",), ("zero-shot", "taskres", "taskres-image")), tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "(paper: Figure 3). In the tables alone: taskres-image.\n" in text
+    report.write(made_up(("dtd",), ("taskres-image",)), tmp_path)
+    assert "(paper: Figure 3).\n" in (tmp_path / "report.md").read_text()
 
 
 def test_a_bar_in_a_name_does_not_part_a_cell():
@@ -507,7 +529,7 @@ def test_nothing_overlaps(figures, n_data_sets):
 
 
 def test_curves_are_means_with_deviations(figures):
-    """A panel a data set after the average; a line a method without variants of ablations."""
+    """One panel per data set after the average; one line per method, no variants."""
     lines = made_up(("dtd", "eurosat"), ("zero-shot", "taskres", "taskres-alpha-1"))
     (figure,) = (figure for name, figure in figures(lines).items() if name == "report.png")
     titles = [ax.get_title() for ax in figure.axes]
@@ -524,6 +546,27 @@ def test_curves_are_means_with_deviations(figures):
             np.testing.assert_allclose(
                 np.asarray(handles[method][0].get_ydata(orig=False), float), means
             )
+
+
+def test_panels_are_what_the_display_draws(figures):
+    """Points and bars of a panel are those of FewShotCurveDisplay on the same lines."""
+    lines = made_up(("dtd",), ("gda", "clap"), shots=(1, 4, 16), seeds=(1, 2, 3))
+    (panel,) = figures(lines)["report.png"].axes
+    ours = dict(zip(*panel.get_legend_handles_labels()[::-1], strict=True))
+    ax = Figure().subplots()
+    FewShotCurveDisplay.from_results(lines, ax=ax)
+    theirs = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
+    assert ours.keys() == theirs.keys() == {"gda", "clap"}
+    for method, handle in ours.items():
+        for part, other in (
+            (handle[0], theirs[method][0]),
+            *zip(handle[1], theirs[method][1], strict=True),
+        ):
+            y = np.asarray(part.get_ydata(orig=False), float)
+            np.testing.assert_allclose(y, np.asarray(other.get_ydata(orig=False), float))
+    assert panel.get_xticks().tolist() == ax.get_xticks().tolist() == [1, 4, 16]
+    assert panel.get_xscale() == ax.get_xscale() == "log"
+    assert report_figures.draw_curves is few_shot_curve.draw_curves
 
 
 def test_variants_are_drawn_where_there_is_nothing_else(figures):
@@ -586,7 +629,7 @@ def test_points_stand_in_the_order_of_their_numbers(counts):
 
 def test_methods_look_different():
     """No two whole methods share colour, line and marker, and zero-shot has its own."""
-    whole = [method for method in METHODS if method not in report_tables.VARIANTS]
+    whole = [method for method in METHODS if method not in report_tables.ABLATION_ONLY]
     looks = report_figures._looks(whole)
     seen = {(looks[m]["color"], looks[m]["linestyle"], looks[m]["marker"]) for m in whole}
     assert len(seen) == len(whole)

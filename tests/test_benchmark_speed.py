@@ -1,4 +1,4 @@
-"""``benchmark speed``: the rivals learn what we learn, and the figures are what they are called."""
+"""``benchmark speed``: baselines learn what we learn, and figures are what they are called."""
 
 import argparse
 import json
@@ -9,31 +9,31 @@ import torch
 from numpy.testing import assert_allclose
 
 from sklearn_taskres import _formulas
-from sklearn_taskres.benchmark import fits, growth, rivals, speed, streamed, timing
+from sklearn_taskres.benchmark import baselines, fits, growth, speed, streamed, timing
 from sklearn_taskres.benchmark.__main__ import main
 from sklearn_taskres.benchmark.tasks import make_task
 
 CPU = torch.device("cpu")
 
 
-def test_the_rivals_learn_the_same():
-    """On one batch an epoch the loop's and skorch's classifier is ours, to float precision."""
+def test_the_baselines_learn_the_same():
+    """With one batch per epoch the loop's and skorch's classifier is ours, to float precision."""
     task = make_task(8, 32, 4)
-    ours = _formulas.unit(rivals.taskres(task, 20))
-    for rival in (rivals.plain_loop, rivals.default_skorch):
-        assert_allclose(rival(task, 20), ours, rtol=0, atol=2e-5, err_msg=rival.__name__)
-    assert rivals.logistic_regression(task).shape == ours.shape
+    ours = _formulas.unit(baselines.taskres(task, 20))
+    for baseline in (baselines.plain_loop, baselines.default_skorch):
+        assert_allclose(baseline(task, 20), ours, rtol=0, atol=2e-5, err_msg=baseline.__name__)
+    assert baselines.logistic_regression(task).shape == ours.shape
 
 
 def test_tasks_are_neither_trivial_nor_hopeless():
     """Zero-shot labels most test rows, and training more of them."""
     task = make_task(47, 512, 16)
-    zero_shot, tuned = task.accuracy(task.t), task.accuracy(rivals.taskres(task, 20))
+    zero_shot, tuned = task.accuracy(task.t), task.accuracy(baselines.taskres(task, 20))
     assert 40 < zero_shot < tuned < 90
 
 
 def test_operations_are_counted():
-    """Two products a step, and as many steps as whole batches."""
+    """Two products per step, and as many steps as whole batches."""
     assert fits.operations(make_task(4, 8, 16), 3) == 3 * 4 * 64 * 4 * 8
     assert fits.operations(make_task(40, 8, 16), 3) == 3 * 2 * 4 * 256 * 40 * 8
 
@@ -49,7 +49,7 @@ def test_functions_are_run_in_turn():
 
 
 def test_the_peak_of_memory_is_seen():
-    """What a function took, and gave back, is counted where the system says it."""
+    """What a function took, and gave back, is counted if the system says it."""
     if timing.memory_of_process("VmHWM") is None:
         pytest.skip("this system has no /proc/self/status")
     above_the_hole = _leave_a_hole_in_the_heap()

@@ -26,11 +26,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.base import BaseEstimator, clone
 
+from sklearn_taskres import _messages
 from sklearn_taskres._clip import digests as digests_module
 from sklearn_taskres._clip.cache import EmbeddingCache, as_cache
 from sklearn_taskres._clip.digests import content_digest, embedding_keys, text_digest
 from sklearn_taskres._clip.images import read_image
-from sklearn_taskres._clip.stores import memory, process, sqlite
+from sklearn_taskres._clip.stores import memory, sqlite
 
 D = 16
 HOME = "sklearn-taskres-cache-v1"
@@ -43,7 +44,7 @@ def fresh_process(monkeypatch):
     pragmas = (*sqlite._PRAGMAS, "synchronous = OFF")  # only power failures tell
     monkeypatch.setattr(sqlite, "_PRAGMAS", pragmas)
     memory.MEMORY.clear()
-    process.WARNED.clear()
+    _messages._GIVEN.clear()
     sqlite._FAILED.clear()
     yield
     memory.MEMORY.clear()
@@ -1044,7 +1045,7 @@ def test_eviction_lets_others_in(tmp_path, monkeypatch):
 @given(data=st.data())
 def test_no_damage_gives_a_wrong_embedding(data):
     """Noise or a cut anywhere: what is found is right, and the next put makes all readable."""
-    process.WARNED.clear()
+    _messages._GIVEN.clear()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cache = EmbeddingCache(folder)

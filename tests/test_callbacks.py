@@ -99,12 +99,10 @@ def test_early_stopping_on_a_score_of_ones_own():
     assert fit(score, stop, max_epochs=9).n_iter_ == 3
 
 
-@pytest.mark.parametrize("callback", [EarlyStopping(), Checkpoint()], ids=repr)
+@pytest.mark.parametrize("callback", [EarlyStopping(), Checkpoint()], ids=["stop", "save"])
 def test_what_monitors_a_validation_set_is_refused(callback):
     """There is none, and the error says what to monitor."""
-    with pytest.raises(
-        ValueError, match=r"monitors .valid_loss.*no validation set"
-    ):
+    with pytest.raises(ValueError, match=r"monitors .valid_loss.*no validation set"):
         fit(callback)
 
 

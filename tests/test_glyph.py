@@ -1,5 +1,12 @@
 """The bundled model: its files, the pictures and captions it is trained on, and its training."""
 
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -51,7 +58,7 @@ def test_weights_are_small_and_half_precision():
 
 
 def test_weights_fit_the_config():
-    """Names and shapes are those of the model that the config builds, but for the vocabulary."""
+    """Names and shapes are those of the model that the config builds, except the vocabulary."""
     with torch.random.fork_rng(devices=[]):
         expected = {k: v.shape for k, v in build_model(train.CONFIG).state_dict().items()}
     shapes = {k: v.shape for k, v in load_file(WEIGHTS).items() if k != "token_ids"}
@@ -80,6 +87,58 @@ def test_recognises_handwritten_digits(encoder, pictures, names, floor):
     texts = encoder.encode_texts([PROMPT.format(name) for name in names])
     predicted = (unit(encoder.encode_images(pixels)) @ unit(texts).T).argmax(axis=1)
     assert np.mean(predicted == load_digits().target) > floor
+
+
+# the wheel
+
+PROJECT = Path(__file__).parents[1]
+
+
+def wheel_files():
+    """Paths in a wheel of what hatch takes from the package, by its options in pyproject.toml.
+
+    Hatch reads patterns as gitignore does. Those that start with / and whose * stay in one folder
+    mean the same to `Path.glob`; others are refused.
+    """
+    with open(PROJECT / "pyproject.toml", "rb") as file:
+        options = tomllib.load(file)["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert options.keys() == {"packages", "exclude"}
+    assert all(
+        re.fullmatch(r"/[\w/*.-]+", name) and "**" not in name for name in options["exclude"]
+    )
+    found = {path for name in options["exclude"] for path in PROJECT.glob(name[1:])}
+    files = (path for name in options["packages"] for path in (PROJECT / name).rglob("*"))
+    kept = [path for path in files if path.is_file() and not found & {path, *path.parents}]
+    return {path.relative_to(PROJECT) for path in kept if path.suffix != ".pyc"}
+
+
+def test_the_wheel_holds_the_model_and_not_its_training():
+    """What trained it stays in the repository, and nothing that is shipped imports it."""
+    files = wheel_files()
+    folder = Path("sklearn_taskres/_clip/glyph")
+    shipped = {path.name for path in files if folder in path.parents}
+    assert shipped == {"README.md", "glyph-clip.json", "glyph-clip.safetensors"}
+    assert {Path("sklearn_taskres/_clip/text.py"), Path("sklearn_taskres/py.typed")} <= files
+    code = "\n".join((PROJECT / path).read_text("utf-8") for path in files if path.suffix == ".py")
+    assert not re.search(r"^\s*(from|import)\b.*\bglyph\b", code, re.MULTILINE)
+
+
+def test_the_wheel_is_enough_for_the_model(tmp_path):
+    """In a fresh interpreter, with the shipped files alone, it embeds images and names."""
+    for path in wheel_files():
+        (tmp_path / path.parent).mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(PROJECT / path, tmp_path / path)
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import numpy as np, sklearn_taskres as s\n"
+        "X = s.CLIPFeaturizer('glyph-clip').transform(np.zeros((2, 8, 8)))\n"
+        "print(s.__file__, X.shape, s.CLIPTextFeaturizer('glyph-clip').transform(['one']).shape)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)  # noqa: S603
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split(maxsplit=1)[0].startswith(str(tmp_path))
+    assert done.stdout.strip().endswith("(2, 128) (1, 128)")
 
 
 # the pictures
@@ -168,7 +227,7 @@ def test_an_ambiguous_caption_describes_both_cases():
 
 
 def test_loss_is_cross_entropy_where_each_picture_has_one_caption():
-    """With one match a row the soft targets are the usual hard ones."""
+    """With one match per row the soft targets are the usual hard ones."""
     logits = torch.randn(5, 5, generator=torch.Generator().manual_seed(0))
     expected = torch.nn.functional.cross_entropy(logits, torch.arange(5))
     assert_close(train._soft_cross_entropy(logits, torch.eye(5, dtype=torch.bool)), expected)

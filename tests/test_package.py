@@ -19,7 +19,7 @@ from sklearn_taskres import TaskResClassifier, make_taskres_pipeline
 ROOT = Path(sklearn_taskres.__file__).parent
 
 #: Package part to the parts it may import, from the ground up.
-GROUND = {"_device", "_formulas", "_messages", "_rows", "_version"}
+GROUND = {"_data_sets", "_device", "_formulas", "_messages", "_rows", "_version"}
 MAY_IMPORT = {
     **{part: set() for part in GROUND},
     "_fitting": set(),
@@ -63,7 +63,7 @@ FAMILY = {"taskres": {"enhanced_base"}}
 #: The only files that may import a library.
 DOORS = {
     "open_clip": {"_clip/pretrained.py", "_clip/untrusted.py"},
-    "skorch": {"_training/engine.py", "_training/net.py", "benchmark/rivals.py"},
+    "skorch": {"_training/engine.py", "_training/net.py", "benchmark/baselines.py"},
 }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .._messages import warn_once
 from .claims import Claims
 from .digests import (
     content_digest,
@@ -22,7 +23,7 @@ from .digests import (
 )
 from .stores import DIGESTS, EMBEDDINGS, Store, chunks
 from .stores.memory import MEMORY, MEMORY_BYTES, MemoryStore
-from .stores.process import hold_still_while_forking, warn_once
+from .stores.process import hold_still_while_forking
 from .stores.sqlite import FolderStore
 
 __all__ = ["EmbeddingCache", "as_cache", "content_digest", "embedding_keys", "text_digest"]

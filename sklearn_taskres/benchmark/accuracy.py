@@ -4,12 +4,13 @@ import itertools
 import sys
 from pathlib import Path
 
+from .._data_sets import TRAINED, VARIANTS
 from . import report
 from .arguments import not_negative, positive, positive_number, seed
 from .cells import Runner, make_cell
 from .features import read_features
 from .images import EmbeddedDataSet, fingerprint, parse_backbone
-from .layouts import DATA_SETS, VARIANTS, MissingDataSetError, read_data_set, read_variant
+from .layouts import MissingDataSetError, read_data_set, read_variant
 from .methods import METHODS
 from .results import Results, read_lines
 
@@ -64,9 +65,9 @@ def _add_images(parser):
     parser.add_argument(
         "--data-sets",
         nargs="+",
-        choices=DATA_SETS,
+        choices=TRAINED,
         metavar="NAME",
-        help=f"of {', '.join(DATA_SETS)}; all that are there by default. imagenet is tested on its "
+        help=f"of {', '.join(TRAINED)}; all that are there by default. imagenet is tested on its "
         f"variants too",
     )
     parser.add_argument(
@@ -136,14 +137,14 @@ def _run_features(options, results):
 
 def _methods_without_text(wanted):
     """Methods that embeddings are enough for; an error if others were asked for."""
-    needy = [name for name in wanted or METHODS if METHODS[name].needs_text]
-    if not needy:
+    need_text = [name for name in wanted or METHODS if METHODS[name].needs_text]
+    if not need_text:
         return wanted or list(METHODS)
-    why = f"{', '.join(needy)}: the text tower takes part, which a file of embeddings lacks."
+    why = f"{', '.join(need_text)}: the text tower takes part, which a file of embeddings lacks."
     if wanted:
         sys.exit(f"{why} Run them with --data ROOT.")
     sys.stderr.write(f"Skipped {why}\n")
-    return [name for name in METHODS if name not in needy]
+    return [name for name in METHODS if name not in need_text]
 
 
 # images -----------------------------------------------------------------------------------------
@@ -157,7 +158,7 @@ def _run_data(options, results):
         _check_backbone(backbone)
     runner = Runner(results)
     found = 0
-    for name in options.data_sets or DATA_SETS:
+    for name in options.data_sets or TRAINED:
         data_set = _read(name, options.data, runner)
         found += data_set is not None
         for backbone in backbones if data_set else []:

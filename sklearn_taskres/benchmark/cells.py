@@ -14,8 +14,8 @@ from .machine import code_digest, describe_machine
 from .methods import METHODS, chosen_values, own_parameters
 from .results import line_key
 
-#: Seconds without news of the cells that other processes hold, after which they are left to them.
-PATIENCE = 60
+#: Seconds without news of the cells that other processes hold, after which they are left to those.
+WAIT = 60
 #: Seconds between two looks at them.
 _PAUSE = 0.2
 
@@ -72,7 +72,8 @@ def make_cell(data, method, shots, seed):
 
 def _estimator(data, method, shots, seed):
     make = METHODS[method]
-    return make(data.base, data.class_names, seed, **data.recipe(make.class_name, shots))
+    published = data.published_parameters(make.class_name, shots)
+    return make(data.base, data.class_names, seed, **published)
 
 
 class Runner:
@@ -124,13 +125,13 @@ class Runner:
     def finish(self):
         """Wait for the cells that other processes hold, and run those that they let go.
 
-        After PATIENCE seconds in which none is finished the rest is left to its holders, which may
+        After WAIT seconds in which none is finished the rest is left to its holders, which may
         be stopped or at work on a long fit, and noted.
         """
         if self._held:
-            _say(f"{self._who_holds()}. Waiting as long as one is finished every {PATIENCE} s.")
+            _say(f"{self._who_holds()}. Waiting as long as one is finished every {WAIT} s.")
         last = time.monotonic()
-        while self._held and time.monotonic() < last + PATIENCE:
+        while self._held and time.monotonic() < last + WAIT:
             rest = [cell for cell in self._held if not self._run_held(cell)]
             if len(rest) < len(self._held):
                 last = time.monotonic()

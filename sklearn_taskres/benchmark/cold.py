@@ -1,4 +1,4 @@
-"""How fast images are encoded for the first time, beside a bare loop on tensors that are ready."""
+"""How fast images are encoded for the first time, next to a bare loop on ready tensors."""
 
 import itertools
 import time
@@ -54,7 +54,7 @@ def measure(model_name, paths, device=None, repeats=3):
     Returns
     -------
     dict
-        Images a second of decoding alone, and by precision of the bare loop, of `transform` and
+        Images per second of decoding alone, and by precision of the bare loop, of `transform` and
         their ratio; which precision "auto" is here; how bfloat16 embeddings compare with float32's.
     """
     from .._clip.encoder import load_encoder

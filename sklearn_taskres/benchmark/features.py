@@ -42,7 +42,7 @@ class Features(NamedTuple):
         """What each test set's lines were made from, by its name."""
         return {self.name: self.digest}
 
-    def recipe(self, class_name, shots):
+    def published_parameters(self, class_name, shots):
         """Return no parameters: recipes are published for images of known data sets."""
         return {}
 

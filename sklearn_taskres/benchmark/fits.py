@@ -5,7 +5,7 @@ import functools
 from .tasks import make_task
 from .timing import interleaved, product_rate
 
-RIVALS = ("loop", "skorch", "logistic")
+BASELINES = ("loop", "skorch", "logistic")
 #: Operations of a fit, above which fewer epochs are run unless all are asked for.
 _MOST_OPERATIONS = 1e12
 _HEADER = ("K x D", "epochs", "method", "seconds", "/ ours", "of peak", "MB", "accuracy")
@@ -47,16 +47,16 @@ def measure(options, device, say):
 
 def _fits(task, epochs, options):
     """Name of a method to a function without arguments that fits it."""
-    from . import rivals
+    from . import baselines
 
     on_device = {"task": task, "max_epochs": epochs, "device": options.device}
-    ours = functools.partial(rivals.taskres, **on_device, precision=options.precision)
+    ours = functools.partial(baselines.taskres, **on_device, precision=options.precision)
     fits = {
-        "loop": functools.partial(rivals.plain_loop, **on_device),
-        "skorch": functools.partial(rivals.default_skorch, **on_device),
-        "logistic": functools.partial(rivals.logistic_regression, task),
+        "loop": functools.partial(baselines.plain_loop, **on_device),
+        "skorch": functools.partial(baselines.default_skorch, **on_device),
+        "logistic": functools.partial(baselines.logistic_regression, task),
     }
-    return {"taskres": ours, **{name: fits[name] for name in options.rivals}}
+    return {"taskres": ours, **{name: fits[name] for name in options.baselines}}
 
 
 def _epochs(task, full):
@@ -67,7 +67,7 @@ def _epochs(task, full):
 
 
 def operations(task, epochs):
-    """Return the operations of a fit: two products of B·K·D a step, a last part batch dropped."""
+    """Return the operations of a fit: two products of B·K·D per step, without a last part batch."""
     n_rows = len(task.y)
     steps, size = max(1, n_rows // 256), min(256, n_rows)
     return epochs * steps * 4 * size * task.t.size

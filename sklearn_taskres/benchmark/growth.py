@@ -19,7 +19,7 @@ _AXES = {
 
 
 def measure(options, device, say):
-    """Time fits and searches along each axis, and draw them where a figure is asked for.
+    """Time fits and searches along each axis, and draw them if a figure is asked for.
 
     Arguments and result are those of :func:`.fits.measure`.
     """
@@ -51,7 +51,7 @@ def _run(axis, n, options):
 
 
 def _draw(axes, path):
-    """Draw each axis on logarithmic scales, beside a line of the growth of its operations."""
+    """Draw each axis on logarithmic scales, next to a line of the growth of its operations."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -74,9 +74,9 @@ class EmbeddedDataSet:
         self._featurizer = CLIPFeaturizer(**clip, n_views=n_views, verbose=1)
         self._tests: dict = {}
 
-    def recipe(self, class_name, shots):
-        """Return the published parameters of a method's class."""
-        return recipes.recipe(class_name, self.name, self.backbone, shots)
+    def published_parameters(self, class_name, shots):
+        """Return the parameters that a method's class is published with."""
+        return recipes.published_parameters(class_name, self.name, self.backbone, shots)
 
     def training(self, shots, seed):
         """Draw images of each class, and embed them with their views: rows and labels.
@@ -117,7 +117,7 @@ class EmbeddedDataSet:
 
 
 def fingerprint(backbone):
-    """Return the text that is equal only where embeddings are, in whatever precision.
+    """Return the text that is equal only if embeddings are, in whatever precision.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def _clip_params(backbone):
 
 
 def _digests(data_set, clip):
-    """Test set to a digest of all that its accuracy rests on but the images' pixels."""
+    """Test set to a digest of all that its accuracy rests on, except the images' pixels."""
     parts = [clip, *TEMPLATES[data_set.name], *data_set.class_names]
     known = hashlib.sha256(
         "\0".join(parts).encode("utf-8", "surrogatepass") + data_set.train.digest()

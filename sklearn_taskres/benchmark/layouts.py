@@ -3,44 +3,14 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 import numpy as np
 
-#: Data set to its folder, the folder of its images in it, and its split file.
-SPLITS = {
-    "caltech101": ("caltech-101", "101_ObjectCategories", "split_zhou_Caltech101.json"),
-    "oxford_pets": ("oxford_pets", "images", "split_zhou_OxfordPets.json"),
-    "stanford_cars": ("stanford_cars", "", "split_zhou_StanfordCars.json"),
-    "oxford_flowers": ("oxford_flowers", "jpg", "split_zhou_OxfordFlowers.json"),
-    "food101": ("food-101", "images", "split_zhou_Food101.json"),
-    "sun397": ("sun397", "SUN397", "split_zhou_SUN397.json"),
-    "dtd": ("dtd", "images", "split_zhou_DescribableTextures.json"),
-    "eurosat": ("eurosat", "2750", "split_zhou_EuroSAT.json"),
-    "ucf101": ("ucf101", "UCF-101-midframes", "split_zhou_UCF101.json"),
-}
-#: Test set of ImageNet's classes to its folder and the folder of its class folders in it.
-VARIANTS = {
-    "imagenet-v2": ("imagenetv2", "imagenetv2-matched-frequency-format-val"),
-    "imagenet-sketch": ("imagenet-sketch", "images"),
-    "imagenet-a": ("imagenet-adversarial", "imagenet-a"),
-    "imagenet-r": ("imagenet-rendition", "imagenet-r"),
-}
-#: The data sets, in the order of the papers' tables.
-DATA_SETS = (
-    "imagenet",
-    "caltech101",
-    "oxford_pets",
-    "stanford_cars",
-    "oxford_flowers",
-    "food101",
-    "fgvc_aircraft",
-    "sun397",
-    "dtd",
-    "eurosat",
-    "ucf101",
-)
+from .._data_sets import DATA_SETS
+
 #: Wrong items that a message names.
 _NAMED = 3
 
@@ -64,7 +34,7 @@ class Rows(NamedTuple):
         return [os.path.join(self.folder, name) for name in chosen]
 
     def digest(self):
-        """Bytes that differ where names or labels do; images are not read."""
+        """Bytes that differ if names or labels do; images are not read."""
         text = "\n".join(self.names).encode("utf-8", "surrogatepass")
         return hashlib.sha256(text + b"\0" + self.y.astype("<i8").tobytes()).digest()
 
@@ -87,7 +57,7 @@ def read_data_set(name, root):
     Parameters
     ----------
     name : str
-        One of DATA_SETS.
+        One of `_data_sets.TRAINED`.
     root : Path
         The folder that holds the data sets' folders.
 
@@ -102,12 +72,8 @@ def read_data_set(name, root):
     ValueError
         If something in it is missing or wrong.
     """
-    if name == "imagenet":
-        return _read_imagenet(_existing(name, root / "imagenet"))
-    if name == "fgvc_aircraft":
-        return _read_aircraft(_existing(name, root / "fgvc_aircraft"))
-    folder, images, split = SPLITS[name]
-    return _read_split(name, _existing(name, root / folder), images, split)
+    info = DATA_SETS[name]
+    return _READERS[info.layout](name, info, _existing(name, root / info.folder))
 
 
 def _existing(name, folder):
@@ -119,12 +85,12 @@ def _existing(name, folder):
 # split files ------------------------------------------------------------------------------------
 
 
-def _read_split(name, folder, images, split):
-    path = folder / split
+def _read_split(name, info, folder):
+    path = folder / info.split
     content = _read_json(path)
     parts = [_listed(content, part, path) for part in ("train", "val", "test")]
     names = _names_of_labels(parts[0], path)
-    train, _, test = (_rows(items, folder / images, len(names), path) for items in parts)
+    train, _, test = (_rows(items, folder / info.images, len(names), path) for items in parts)
     return DataSet(name, names, train, {name: test}, [])
 
 
@@ -136,7 +102,7 @@ def _read_json(path):
             f"{path} can't be read: {error.strerror}. It says what to train and test on."
         ) from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON: {error}. Get the file again.") from error
+        raise ValueError(f"{path} is not JSON: {error}. Get the file again.") from error
 
 
 def _listed(content, part, path):
@@ -147,7 +113,8 @@ def _listed(content, part, path):
     for item in items:
         if not (isinstance(item, list) and list(map(type, item)) == [str, int, str]):
             raise ValueError(
-                f"{path} holds {item!r:.100} in {part!r}, where [path, label, class name] must be."
+                f"{path} holds {item!r:.100} in {part!r}. Its items [path, label, class name] must "
+                f"be lists of a string, an integer and a string."
             )
     return items
 
@@ -173,9 +140,9 @@ def _rows(items, folder, n_classes, path):
     wrong = [item[0] for item in items if _leaves(item[0])]
     if wrong:
         raise ValueError(f"{path} names files outside {folder}: {wrong[:_NAMED]}. It is refused.")
-    strangers = sorted({item[1] for item in items} - set(range(n_classes)))
-    if strangers:
-        raise ValueError(f"{path} has test labels without training images: {strangers[:_NAMED]}.")
+    unknown = sorted({item[1] for item in items} - set(range(n_classes)))
+    if unknown:
+        raise ValueError(f"{path} has test labels without training images: {unknown[:_NAMED]}.")
     missing = [item[0] for item in items if not os.path.isfile(os.path.join(folder, item[0]))]
     if missing:
         raise ValueError(
@@ -195,20 +162,20 @@ def _leaves(name):
 # text files -------------------------------------------------------------------------------------
 
 
-def _read_aircraft(folder):
+def _read_aircraft(name, info, folder):
     names = _lines(folder / "variants.txt")
-    label_of = {name: label for label, name in enumerate(names)}
+    label_of = {variant: label for label, variant in enumerate(names)}
     parts = {}
     for part in ("train", "val", "test"):
         path = folder / f"images_variant_{part}.txt"
         pairs = [line.partition(" ")[::2] for line in _lines(path)]
-        unknown = [name for _, name in pairs if name.strip() not in label_of]
+        unknown = [variant for _, variant in pairs if variant.strip() not in label_of]
         if unknown:
             raise ValueError(f"{path} has classes that variants.txt lacks: {unknown[:_NAMED]}.")
-        items = [(f"{image}.jpg", label_of[name.strip()]) for image, name in pairs]
-        parts[part] = _rows(items, folder / "images", len(names), path)
+        items = [(f"{image}.jpg", label_of[variant.strip()]) for image, variant in pairs]
+        parts[part] = _rows(items, folder / info.images, len(names), path)
     _check_every_class(parts["train"].y, names, folder)
-    return DataSet("fgvc_aircraft", names, parts["train"], {"fgvc_aircraft": parts["test"]}, [])
+    return DataSet(name, names, parts["train"], {name: parts["test"]}, [])
 
 
 def _lines(path):
@@ -233,19 +200,17 @@ def _check_every_class(y, names, folder):
 # ImageNet ---------------------------------------------------------------------------------------
 
 
-def _read_imagenet(folder):
-    names = _imagenet_names(folder)
-    folders = sorted(entry.name for entry in _visible(folder / "images" / "train", folders=True))
+def _read_imagenet(name, info, folder):
+    names, images = _imagenet_names(folder), folder / info.images
+    folders = sorted(entry.name for entry in _visible(images / "train", folders=True))
     unnamed = [wnid for wnid in folders if wnid not in names]
     if unnamed:
         raise ValueError(f"{folder / 'classnames.txt'} has no names for {unnamed[:_NAMED]}.")
     label_of = {wnid: label for label, wnid in enumerate(folders)}
-    train, test = (
-        _rows_of_folders(folder / "images" / part, label_of) for part in ("train", "val")
-    )
+    train, test = (_rows_of_folders(images / part, label_of) for part in ("train", "val"))
     class_names = [names[wnid] for wnid in folders]
     _check_every_class(train.y, class_names, folder)
-    return DataSet("imagenet", class_names, train, {"imagenet": test}, folders)
+    return DataSet(name, class_names, train, {name: test}, folders)
 
 
 def _imagenet_names(folder):
@@ -263,7 +228,7 @@ def read_variant(name, root, imagenet):
     Parameters
     ----------
     name : str
-        One of VARIANTS.
+        One of `_data_sets.VARIANTS`.
     root : Path
         The folder that holds the data sets' folders.
     imagenet : DataSet
@@ -278,12 +243,21 @@ def read_variant(name, root, imagenet):
     MissingDataSetError, ValueError
         As in `read_data_set`.
     """
-    folder, images = VARIANTS[name]
-    label_of = {wnid: label for label, wnid in enumerate(imagenet.class_folders)}
-    if name == "imagenet-v2":  # its folders are numbers of lines
-        wnids = enumerate(_imagenet_names(root / "imagenet"))
-        label_of = {str(line): label_of[wnid] for line, wnid in wnids if wnid in label_of}
-    return _rows_of_folders(_existing(name, root / folder) / images, label_of)
+    info = DATA_SETS[name]
+    label_of = _LABELS[info.layout](root / DATA_SETS["imagenet"].folder, imagenet)
+    return _rows_of_folders(_existing(name, root / info.folder) / info.images, label_of)
+
+
+def _class_folders(folder, imagenet):
+    """Class folder to label, in a variant whose folders are ImageNet's."""
+    return {wnid: label for label, wnid in enumerate(imagenet.class_folders)}
+
+
+def _numbered_folders(folder, imagenet):
+    """Class folder to label, in a variant whose folders are numbers of lines of classnames.txt."""
+    label_of = _class_folders(folder, imagenet)
+    wnids = enumerate(_imagenet_names(folder))
+    return {str(line): label_of[wnid] for line, wnid in wnids if wnid in label_of}
 
 
 def _rows_of_folders(folder, label_of):
@@ -292,7 +266,7 @@ def _rows_of_folders(folder, label_of):
     unknown = [name for name in classes if name not in label_of]
     if unknown:
         raise ValueError(
-            f"{folder} has the folders {unknown[:_NAMED]}, which are no classes of ImageNet's "
+            f"{folder} has the folders {unknown[:_NAMED]}, which are not classes of ImageNet's "
             f"training images."
         )
     names, labels = [], []
@@ -312,3 +286,13 @@ def _visible(folder, *, folders):
             return [e for e in entries if not e.name.startswith(".") and e.is_dir() == folders]
     except OSError as error:
         raise ValueError(f"{folder} can't be read: {error.strerror}.") from error
+
+
+#: Layout, as the rows of `_data_sets` name it, to what reads it.
+_READERS: dict[str, Callable] = {
+    "split": _read_split,
+    "aircraft": _read_aircraft,
+    "imagenet": _read_imagenet,
+}
+#: Layout of a variant of ImageNet to what says which labels its folders have.
+_LABELS: dict[str, Callable] = {"folders": _class_folders, "numbered_folders": _numbered_folders}

@@ -18,6 +18,8 @@ _PACKAGES = (
     "open_clip_torch",
     "pillow",
 )
+#: Folders and files whose code decides no accuracy.
+_NO_MATTER = {"benchmark", "inspection", "glyph", "_data_sets.py"}
 
 
 def describe_machine(device=None):
@@ -46,11 +48,15 @@ def describe_machine(device=None):
 
 @functools.cache
 def code_digest():
-    """Return a text that differs if the package's code does, except what measures or draws."""
+    """Return a text that differs if the code that decides an accuracy does.
+
+    That is the package's, except what measures or draws, what trained the bundled model, which an
+    installed package lacks, and the table of data sets: a cell says by itself what it took of it.
+    """
     package = Path(__file__).parents[1]
     files = (path.relative_to(package) for path in package.rglob("*.py"))
     digest = hashlib.sha256()
-    for path in sorted(path for path in files if path.parts[0] not in {"benchmark", "inspection"}):
+    for path in sorted(path for path in files if not _NO_MATTER & {*path.parts}):
         digest.update(path.as_posix().encode() + b"\0" + (package / path).read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 

@@ -12,7 +12,7 @@ class Method(NamedTuple):
     #: Whether the text tower takes part, so that embeddings of class names are not enough.
     needs_text: bool = False
 
-    def __call__(self, base, class_names, random_state, **recipe):
+    def __call__(self, base, class_names, random_state, **published):
         """Make the estimator, given what its class takes of the three, the rest being default.
 
         Parameters
@@ -23,21 +23,21 @@ class Method(NamedTuple):
             In the order of the labels.
         random_state : int
             Seed of the fit.
-        **recipe
-            Parameters of the class, where the method itself does not set them.
+        **published
+            Parameters of the class; those that the method itself sets win.
         """
         estimator = getattr(importlib.import_module("..", __package__), self.class_name)
         given = {"base": base, "class_names": class_names, "random_state": random_state}
         taken = estimator().get_params(deep=False)
         known = {name: value for name, value in given.items() if name in taken}
-        return estimator(**{**known, **recipe, **self.params})
+        return estimator(**{**known, **published, **self.params})
 
 
 def _method(class_name, *, needs_text=False, **params):
     return Method(class_name, params, needs_text)
 
 
-#: Name to a factory ``make(base, class_names, random_state, **recipe)`` of an estimator.
+#: Name to a factory ``make(base, class_names, random_state, **published)`` of an estimator.
 METHODS = {
     "zero-shot": _method("ZeroShotClassifier"),
     "linear-probe": _method("LinearProbeClassifier"),

@@ -2,23 +2,13 @@
 
 from typing import NamedTuple
 
+from .._data_sets import DATA_SETS
+
 #: All published figures here were made with CLIP's ResNet-50.
 BACKBONE = "RN50"
 #: The data sets that published averages run over.
-DATA_SETS = (
-    "imagenet",
-    "caltech101",
-    "oxford_pets",
-    "stanford_cars",
-    "oxford_flowers",
-    "food101",
-    "fgvc_aircraft",
-    "sun397",
-    "dtd",
-    "eurosat",
-    "ucf101",
-)
-#: Method to shots to the average test accuracy over DATA_SETS, in %.
+AVERAGED = tuple(name for name, info in DATA_SETS.items() if info.is_averaged)
+#: Method to shots to the average test accuracy over AVERAGED, in %.
 AVERAGES = {
     "zero-shot": dict.fromkeys((1, 2, 4, 8, 16), 58.89),
     "tip-adapter": {1: 62.33, 2: 64.62, 4: 66.54, 8: 68.50, 16: 70.32},
@@ -44,27 +34,31 @@ class Gain(NamedTuple):
     def name(self):
         """What was compared, in words."""
         shots = "1 shot" if self.shots == 1 else f"{self.shots} shots"
-        return f"{self.method}, {self.data or 'average of the 11 data sets'}, {shots}"
+        return f"{self.method}, {self.data or f'average of the {len(AVERAGED)} data sets'}, {shots}"
 
 
 GAINS = (
     Gain("taskres", None, 16, 16.14),
-    Gain("taskres", "dtd", 1, 7.85),
-    Gain("taskres", "eurosat", 1, 23.71),
-    Gain("coop", "imagenet", 1, -1.03),
-    Gain("coop", "imagenet", 2, -0.37),
+    *(
+        Gain(method, name, shots, points)
+        for name, info in DATA_SETS.items()
+        for (method, shots), points in info.gains.items()
+    ),
 )
 GAINS_SOURCE = "the TaskRes paper (arXiv 2211.10277), which states these differences in its text."
 
+_RUN_OVER = f"published averages run over {len(AVERAGED)} data sets"
+
 
 def missing_data_sets(data_sets):
-    """Return the names of DATA_SETS that are not among `data_sets`.
+    """Return the names of AVERAGED that are not among `data_sets`.
 
     Parameters
     ----------
     data_sets : iterable of str
+        Ours.
     """
-    return [name for name in DATA_SETS if name not in data_sets]
+    return [name for name in AVERAGED if name not in data_sets]
 
 
 def why_not_comparable(backbone, data_sets=None):
@@ -84,7 +78,7 @@ def why_not_comparable(backbone, data_sets=None):
         return None
     missing = missing_data_sets(data_sets)
     if missing:
-        return f"published averages run over 11 data sets, and these lack {', '.join(missing)}"
-    if len(set(data_sets)) > len(DATA_SETS):
-        return "published averages run over 11 data sets, and these over others as well"
+        return f"{_RUN_OVER}, and these lack {', '.join(missing)}"
+    if len(set(data_sets)) > len(AVERAGED):
+        return f"{_RUN_OVER}, and these over others as well"
     return None

@@ -16,7 +16,7 @@ def write_random_clip(folder, config, seed=0, **preprocessing):
     seed : int, default=0
         Of the weights.
     **preprocessing
-        open_clip preprocessing configuration, where it differs from the default.
+        open_clip preprocessing configuration, if it differs from the default.
 
     Returns
     -------

@@ -1,10 +1,12 @@
-"""The published recipes as data: what a method trains with, by data set, backbone and shots.
+"""The published recipes: what a method trains with, by shots, backbone and data set.
 
-The prompts of a data set are the templates of its name in `CLIPTextFeaturizer`. Where these tables
-are silent, a method's own defaults hold.
+What differs on a data set stands in its row of `_data_sets`, next to its prompts. A method's own
+defaults hold for all else.
 """
 
 from typing import Any
+
+from .._data_sets import DATA_SETS
 
 #: Class of a method to what its recipe sets everywhere.
 ALWAYS: dict[str, dict[str, Any]] = {
@@ -16,19 +18,13 @@ EPOCHS: dict[str, dict[int, int]] = {
     "TaskResClassifier": {1: 100, 2: 100, 4: 100, 8: 200, 16: 200},
     "CoOpClassifier": {1: 50, 2: 100, 4: 100, 8: 200, 16: 200},
 }
-#: Class of a method and data set to what differs there.
-BY_DATA_SET: dict[tuple[str, str], dict[str, Any]] = {
-    ("TaskResClassifier", "imagenet"): {"lr": 2e-4},
-    ("TaskResClassifier", "oxford_flowers"): {"alpha": 1.0},
-    ("CoOpClassifier", "imagenet"): {"max_epochs": 50},
-}
 #: Class of a method and backbone to what differs there: the bundled CLIP reads 16 tokens in all.
 BY_BACKBONE: dict[tuple[str, str], dict[str, Any]] = {
     ("CoOpClassifier", "glyph-clip"): {"n_context": 4}
 }
 
 
-def recipe(class_name, data, backbone, shots):
+def published_parameters(class_name, data, backbone, shots):
     """Return the parameters that a method is published with.
 
     Parameters
@@ -44,6 +40,6 @@ def recipe(class_name, data, backbone, shots):
     return {
         **ALWAYS.get(class_name, {}),
         **({"max_epochs": epochs[shots]} if shots in epochs else {}),
-        **BY_DATA_SET.get((class_name, data), {}),
+        **DATA_SETS[data].recipes.get(class_name, {}),
         **BY_BACKBONE.get((class_name, backbone), {}),
     }

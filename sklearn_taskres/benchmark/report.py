@@ -9,7 +9,7 @@ import numpy as np
 
 from . import published, report_tables
 from .report_entries import Key, grouped, names, on_own_tests
-from .report_figures import draw, file_names, where_parameters_are_compared
+from .report_figures import draw, drawn_methods, file_names, where_parameters_are_compared
 
 _BOLD = (
     "Accuracy in % on test images, mean ± sample standard deviation over seeds, if there are "
@@ -36,7 +36,8 @@ def write(lines, folder):
     groups = grouped(lines)
     tables, left_out = _tables(groups)
     sections = [_section(table, groups) for table in tables]
-    parts = ["# Few-shot accuracy", _about(lines), _BOLD, _figures(groups), _contents(tables)]
+    counted = [cell for cells in groups.values() for cell in cells]
+    parts = ["# Few-shot accuracy", _about(counted), _BOLD, _figures(groups), _contents(tables)]
     text = "\n\n".join([*parts, *sections, _left_out(left_out)]).rstrip() + "\n"
     (folder / "report.md").write_text(text, encoding="utf-8")
     _write_csv(tables, folder)
@@ -112,7 +113,7 @@ def _why_no_gains(backbone):
 
 
 def _about(lines):
-    """Say what was measured with what; several entries mean that the tables mix them."""
+    """Say what the lines that count were measured with; the tables mix what is listed."""
     settings: dict[str, dict] = {}
     for line in lines:
         name = f"{line.get('test') or line['data']} ({str(line.get('digest'))[:8]})"
@@ -122,7 +123,8 @@ def _about(lines):
     ]
     dates = sorted(cell["machine"]["date"] for cell in lines)
     facts = [f"{setting}: {', '.join(data)}" for setting, data in settings.items()]
-    facts += [*dict.fromkeys(machines), f"{dates[0]} to {dates[-1]}, {len(lines)} lines"]
+    count = "1 line" if len(lines) == 1 else f"{len(lines)} lines"
+    facts += [*dict.fromkeys(machines), f"{dates[0]} to {dates[-1]}, {count}"]
     return "\n".join(f"- {fact}" for fact in facts)
 
 
@@ -131,6 +133,7 @@ def _setting(line):
         "backbone": line.get("backbone") or "of the file",
         "base norm": line.get("base_norm"),
         "views": line.get("views"),
+        "code": line.get("code"),
     }
     return ", ".join(f"{name} {value}" for name, value in shown.items() if value is not None)
 
@@ -142,16 +145,22 @@ def _figures(groups):
     for backbone in names(own, "backbone"):
         curves, parameters = file_names(own, backbone)
         whose = backbone or "embeddings from files"
-        where = where_parameters_are_compared(own, backbone)
+        place = where_parameters_are_compared(own, backbone)
         parts += [
             f"![Accuracy against images per class]({curves})",
-            f"Few-shot curves of {whose} (paper: Figure 3). Variants that only ablations have are "
-            f"in the tables alone.",
+            f"Few-shot curves of {whose} (paper: Figure 3).{_not_drawn(own, backbone)}",
             f"![Accuracy against tuned values]({parameters})",
             f"Accuracy against the number of values that training tuned (paper: Figure 1), "
-            f"{whose}: {where}.",
+            f"{whose}: {place}.",
         ]
     return "\n\n".join(parts)
+
+
+def _not_drawn(own, backbone):
+    """Say which methods are in the tables alone."""
+    there, drawn = names(own, "method", backbone=backbone), drawn_methods(own, backbone)
+    lacking = [method for method in there if method not in drawn]
+    return f" In the tables alone: {', '.join(lacking)}." if lacking else ""
 
 
 def _contents(tables):
@@ -173,7 +182,8 @@ def _left_out(sentences):
 def _section(table, groups):
     """Return the heading, the notes and the table in Markdown."""
     parts = [f"## {table.title}", *table.notes]
-    parts += [f"{table.n_fits} fits went in; seeds per entry: {table.seeds}.", _markdown(table)]
+    fits = "1 fit" if table.n_fits == 1 else f"{table.n_fits} fits"
+    parts += [f"{fits} went in; seeds per entry: {table.seeds}.", _markdown(table)]
     if _is_one_data_set(table):
         parts += _costs(table, groups)
     return "\n\n".join(parts)

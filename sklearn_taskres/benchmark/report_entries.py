@@ -5,16 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._data_sets import DATA_SETS, TRAINED, VARIANTS
 from . import published
 from .methods import METHODS
 
 #: ImageNet's variants, on which a fit to ImageNet is tested, to the heads of their columns.
-TARGETS = {
-    "imagenet-v2": "V2",
-    "imagenet-sketch": "Sketch",
-    "imagenet-a": "A",
-    "imagenet-r": "R",
-}
+TARGETS = {name: DATA_SETS[name].variant for name in VARIANTS}
 
 
 class Key(NamedTuple):
@@ -125,7 +121,7 @@ def _key(line):
 
 def _target(test):
     """Return a variant's name as TARGETS spells it, whether it is written with -, _ or neither."""
-    plain = {target.replace("-", ""): target for target in TARGETS}
+    plain = {target.replace("_", ""): target for target in TARGETS}
     return plain.get(test.replace("-", "").replace("_", ""), test)
 
 
@@ -140,7 +136,7 @@ def on_own_tests(groups):
 
 
 def names(groups, what, **fixed):
-    """Return what is found under one name of Key, if others have given values.
+    """Return the values of one name of Key, of the keys whose other names have given values.
 
     Methods come in the order of the registry, the published backbone first, data sets in the
     papers' order, shots by size; what is not known comes after, as it was first met.
@@ -162,7 +158,7 @@ def names(groups, what, **fixed):
     )
     if what == "shots":
         return sorted(found)
-    order = {"method": METHODS, "backbone": (published.BACKBONE,)}.get(what, published.DATA_SETS)
+    order = {"method": METHODS, "backbone": (published.BACKBONE,)}.get(what, TRAINED)
     return sorted(found, key=lambda name: [*order, name].index(name))
 
 

@@ -6,16 +6,15 @@ import sys
 import numpy as np
 from sklearn.isotonic import isotonic_regression
 
+from ..inspection._drawing import COLORS, NEUTRAL, WORSE, curve_styles
+from ..inspection.few_shot_curve import draw_curves
 from .report_entries import Key, average, names, on_own_tests
-from .report_tables import SHOTS, VARIANTS
+from .report_tables import ABLATION_ONLY, SHOTS
 
-# Okabe and Ito's colours without yellow, which is faint on white, and without grey, zero-shot's.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
-_MARKERS = "osv^DPX<>"
-_LINES = ("-", "--", ":")
-_ZERO_SHOT = {"color": "#777777", "linestyle": "--", "linewidth": 1.2, "marker": None}
-_TASKRES = {"color": "#D55E00", "linewidth": 2.5, "zorder": 3}
+_ZERO_SHOT = {"color": NEUTRAL, "linestyle": "--", "lw": 1.2, "marker": None, "capsize": 0}
+_TASKRES = {"color": WORSE, "lw": 2.5, "zorder": 3}
 _TASKRES_LOOKS = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
+_OTHER_COLORS = [color for color in COLORS if color != WORSE]
 
 
 def draw(groups, folder):
@@ -55,27 +54,26 @@ def file_names(groups, backbone):
     return f"report{suffix}.png", f"parameters{suffix}.png"
 
 
-def _whole_methods(groups, backbone):
-    """Methods to draw: without variants of ablations, unless there is nothing else."""
+def drawn_methods(groups, backbone):
+    """Return the methods to draw: without variants of ablations, unless there is nothing else.
+
+    Parameters
+    ----------
+    groups : dict of Key to list of dict
+    backbone : str or None
+    """
     there = names(groups, "method", backbone=backbone)
-    return [method for method in there if method not in VARIANTS] or there
+    return [method for method in there if method not in ABLATION_ONLY] or there
 
 
 def _looks(methods):
     """Line and marker of each method: colour-blind safe, TaskRes thick, zero-shot grey."""
     others = [m for m in methods if m != "zero-shot" and not m.startswith("taskres")]
     ours = [m for m in methods if m.startswith("taskres")]
-    looks = {"zero-shot": _ZERO_SHOT}
+    looks = {"zero-shot": _ZERO_SHOT, **curve_styles(others, _OTHER_COLORS)}
     for i, method in enumerate(ours):
         line, marker = _TASKRES_LOOKS[i % len(_TASKRES_LOOKS)]
         looks[method] = {**_TASKRES, "linestyle": line, "marker": marker}
-    for i, method in enumerate(others):
-        looks[method] = {
-            "color": _COLOURS[i % len(_COLOURS)],
-            "linestyle": _LINES[i // len(_COLOURS) % len(_LINES)],
-            "marker": _MARKERS[i % len(_MARKERS)],
-            "linewidth": 1.3,
-        }
     return looks
 
 
@@ -85,7 +83,7 @@ def _looks(methods):
 def _draw_curves(figure_class, groups, backbone, path):
     """Draw one panel per data set, and the average in a large one before them."""
     data_sets = names(groups, "data", backbone=backbone)
-    methods = _whole_methods(groups, backbone)
+    methods = drawn_methods(groups, backbone)
     figure, axes = _panels(figure_class, len(data_sets))
     panels = [[data] for data in data_sets]
     if len(data_sets) > 1:
@@ -116,29 +114,18 @@ def _panels(figure_class, n_data_sets):
 
 def _draw_panel(ax, groups, backbone, data_sets, methods):
     shots, looks = names(groups, "shots", backbone=backbone), _looks(methods)
-    for i, method in enumerate(methods):
+    means, stds = {}, {}
+    for method in methods:
         entries = {
             k: average(groups, [Key(backbone, data, data, method, k) for data in data_sets])
             for k in shots
         }
-        entries = {k: entry for k, entry in entries.items() if entry}
-        if not entries:
-            continue
-        shift = 0 if method == "zero-shot" else i - len(methods) / 2
-        ax.errorbar(
-            [k * 1.015**shift for k in entries],  # side by side, not on top
-            [entry.mean for entry in entries.values()],
-            [entry.std or 0 for entry in entries.values()],
-            markersize=4,
-            capsize=0 if method == "zero-shot" else 2,
-            elinewidth=0.8,
-            label=method,
-            **looks[method],
-        )
-    ax.set_xscale("log", base=2)
-    ax.set_xticks(shots, [str(k) for k in shots])
+        there = {k: entry for k, entry in entries.items() if entry}
+        if there:
+            means[method] = {k: entry.mean / 100 for k, entry in there.items()}
+            stds[method] = {k: (entry.std or 0) / 100 for k, entry in there.items()}
+    draw_curves(ax, means, stds, {method: looks[method] for method in means}, shots=shots)
     ax.set_title(data_sets[0] if len(data_sets) == 1 else f"average of {len(data_sets)} data sets")
-    ax.grid(alpha=0.3)
 
 
 def _legend(figure, axes):
@@ -184,7 +171,7 @@ def _points(groups, backbone):
     """Return method to its number of tuned values, the mean over data sets, and its accuracy."""
     data_sets, shots = _setting(groups, backbone)
     points = {}
-    for method in _whole_methods(groups, backbone):
+    for method in drawn_methods(groups, backbone):
         keys = [Key(backbone, data, data, method, shots) for data in data_sets]
         entry = average(groups, keys)
         if entry:

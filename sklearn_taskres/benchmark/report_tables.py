@@ -70,10 +70,10 @@ ABLATIONS = (
         },
     ),
 )
-#: What all have in common: without a further method there is no ablation.
+#: What all have in common: with these alone there is no ablation.
 _COMMON = {"zero-shot", "taskres", "taskres-enhanced"}
 #: Methods that only ablations have, which a figure of whole methods leaves out.
-VARIANTS = {name for ablation in ABLATIONS for name in ablation.rows} - _COMMON
+ABLATION_ONLY = {name for ablation in ABLATIONS for name in ablation.rows} - _COMMON
 
 
 def _block(backbone, **more):
@@ -174,7 +174,7 @@ def gains(groups, backbone):
     backbone : str or None
     """
     found = {gain.name: _gain(groups, backbone, gain) for gain in published.GAINS}
-    entries = _without_gaps({(name, "gain"): entry for name, entry in found.items()})
+    entries = {(name, "gain"): entry for name, (entry, _) in found.items() if entry}
     if not entries:
         return None
     rows = {row: row for row, _ in entries}
@@ -182,11 +182,9 @@ def gains(groups, backbone):
         f"In parentheses the published figure, from {published.GAINS_SOURCE}",
         _views(groups, entries),
     ]
-    lacking = [name for name, entry in found.items() if entry is None]
+    lacking = [f"{name} ({why_not})" for name, (entry, why_not) in found.items() if not entry]
     if lacking:
-        notes.append(
-            f"Not comparable yet, since cells with common seeds lack: {'; '.join(lacking)}."
-        )
+        notes.append(f"Not comparable yet: {'; '.join(lacking)}.")
     title = "Gains over zero-shot that were published, in points"
     return Table(
         "gains", title, _block(backbone), "comparison", "what", rows, ["gain"], entries, notes, True
@@ -204,22 +202,23 @@ def _views(groups, entries):
 
 
 def _gain(groups, backbone, gain):
-    """Return ours with the published one, seed by seed, or None if it is not comparable."""
+    """Return ours with the published one, seed by seed, and why not; one of them is None."""
     data_sets = [gain.data] if gain.data else names(groups, "data", backbone=backbone)
-    if published.why_not_comparable(backbone, None if gain.data else data_sets):
-        return None
+    why_not = published.why_not_comparable(backbone, None if gain.data else data_sets)
+    if why_not:
+        return None, why_not
     with_it, without = (
         average(groups, [Key(backbone, data, data, method, gain.shots) for data in data_sets])
         for method in (gain.method, "zero-shot")
     )
     if with_it is None or without is None:
-        return None
+        return None, "cells lack"
     seeds = with_it.per_seed.keys() & without.per_seed.keys()
     if not seeds:
-        return None
+        return None, "no seed in common with zero-shot"
     per_seed = {s: with_it.per_seed[s] - without.per_seed[s] for s in sorted(seeds)}
     mean = float(np.mean(list(per_seed.values())))
-    return Entry(mean, per_seed, with_it.cells | without.cells, gain.points)
+    return Entry(mean, per_seed, with_it.cells | without.cells, gain.points), None
 
 
 def domain_generalisation(groups, backbone):
@@ -320,7 +319,7 @@ def backbones(groups):
     at = {
         key: cells
         for key, cells in groups.items()
-        if key.shots == SHOTS and key.backbone and key.method not in VARIANTS
+        if key.shots == SHOTS and key.backbone and key.method not in ABLATION_ONLY
     }
     columns = names(at, "backbone")
     data_sets = [

@@ -12,7 +12,7 @@ import time
 import filelock  # 3.20.1 is the first that does not follow a symbolic link to the file it locks
 
 #: Seconds for which another process may hold the file of results: it takes milliseconds.
-PATIENCE = 60
+WRITING_SECONDS = 60
 
 #: What tells one cell from another, and one test set from another; the rest of a line came out.
 IDENTITY = (
@@ -141,9 +141,9 @@ class Results:
     def _alone(self):
         """Hold the file of results, or raise OSError if another process does not let it go."""
         lock = self.path.with_name("results.lock")
-        with _locked(lock, timeout=PATIENCE) as is_ours:
+        with _locked(lock, timeout=WRITING_SECONDS) as is_ours:
             if not is_ours:
-                why = f"another process has held it for {PATIENCE} s, and may be stopped"
+                why = f"another process has held it for {WRITING_SECONDS} s, and may be stopped"
                 raise OSError(errno.EAGAIN, why, str(lock))
             yield
 

@@ -1,4 +1,4 @@
-"""The part "search" of ``benchmark speed``: TaskResClassifierCV beside GridSearchCV."""
+"""The part "search" of ``benchmark speed``: TaskResClassifierCV compared with GridSearchCV."""
 
 import time
 
@@ -24,7 +24,7 @@ def measure(options, device, say):
     say(f"\nSearch of {len(ALPHAS)} alphas on {N_FOLDS} folds, {n_classes} x {d}, {epochs} epochs.")
     say(_ROW.format("method", "seconds", "/ ours", "best alpha", "CV score"))
     found = interleaved(_searches(task, epochs, options), options.repeats, device)
-    if "skorch" in options.rivals:
+    if "skorch" in options.baselines:
         found["GridSearchCV, skorch, n_jobs=1"] = _once(lambda: _skorch(task, epochs, options))
     ours = found["TaskResClassifierCV"]
     for name, figures in found.items():
@@ -60,7 +60,7 @@ def _searches(task, epochs, options):
 
 
 def _skorch(task, epochs, options):
-    from .rivals import skorch_net
+    from .baselines import skorch_net
 
     net = skorch_net(task, epochs, options.device)
     return GridSearchCV(net, {"module__alpha": ALPHAS}, cv=N_FOLDS).fit(task.X, task.y)

@@ -27,7 +27,9 @@ def add_arguments(parser):
     parser.add_argument("--search-epochs", type=positive, default=200)
     parser.add_argument("--shots", type=positive, default=16, help="training images per class")
     parser.add_argument("--full", action="store_true", help="all epochs, whatever the size")
-    parser.add_argument("--rivals", nargs="*", choices=fits.RIVALS, default=list(fits.RIVALS))
+    parser.add_argument(
+        "--baselines", nargs="*", choices=fits.BASELINES, default=list(fits.BASELINES)
+    )
     parser.add_argument("--device", help="as in TaskResClassifier")
     parser.add_argument(
         "--precision", choices=_PRECISIONS, default="auto", help="as in TaskResClassifier"

@@ -27,7 +27,7 @@ def interleaved(functions, repeats, device):
     -------
     dict of str to dict
         ``seconds`` (the median), ``fastest``, ``megabytes`` (the most that a run took on top of
-        what was there before; None where the system does not say) and the function's ``result``.
+        what was there before; None if the system does not say) and the function's ``result``.
     """
     figures = {name: _first_run(function, device) for name, function in functions.items()}
     spent: dict[str, list[float]] = {name: [] for name in functions}
@@ -41,7 +41,7 @@ def interleaved(functions, repeats, device):
 
 
 def product_rate(device):
-    """Return the operations a second of a product of 2048³ in float32, the fastest of forty."""
+    """Return the operations per second of a product of 2048³ in float32, the fastest of forty."""
     import torch
 
     a, b = (torch.rand(2048, 2048, device=device) for _ in range(2))
@@ -73,7 +73,7 @@ def _first_run(function, device):
 
 
 def _reset_peak(device):
-    """Forget the peak so far; return the bytes in use, or None where the system does not say."""
+    """Forget the peak so far; return the bytes in use, or None if the system does not say."""
     import torch
 
     if device.type == "cuda":

@@ -6,7 +6,7 @@ import textwrap
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 BETTER, WORSE, NEUTRAL = COLORS[0], COLORS[1], "#767676"
 #: Markers, as many as no number of colours divides, so that a pair repeats late.
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 #: Where the label of a point may go: offset in points, horizontal and vertical alignment.
 _PLACES = (
     (7, 0, "left", "center"),
@@ -27,7 +27,7 @@ _PLACES = (
 
 
 def axes_or_new(ax, figsize):
-    """Return `ax`, or the axes of a new figure where it is None.
+    """Return `ax`, or the axes of a new figure if it is None.
 
     Parameters
     ----------
@@ -51,6 +51,25 @@ def axes_or_new(ax, figsize):
     return plt.subplots(figsize=figsize, layout="constrained")[1]
 
 
+def curve_styles(names, colors=COLORS):
+    """Return the colour, marker and line of each name's curve, no two of them alike.
+
+    Parameters
+    ----------
+    names : sequence of str
+    colors : sequence of str
+        Taken in turn.
+    """
+    return {
+        name: {
+            "color": colors[i % len(colors)],
+            "marker": _MARKERS[i % len(_MARKERS)],
+            "linestyle": ("-", "--", ":")[i // len(colors) % 3],
+        }
+        for i, name in enumerate(names)
+    }
+
+
 def shortened(label, length=24):
     """Return a label as text of at most `length` characters, cut in the middle."""
     text, half = str(label), length // 2
@@ -69,7 +88,7 @@ def signed(number, digits=0):
 
 
 def difficulty_axis(ax, least, most):
-    """Scale the x axis for difficulties, logarithmic where they span much, with plain numbers."""
+    """Scale the x axis for difficulties, logarithmic if they span much, with plain numbers."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     if most < 5 * least:
@@ -106,7 +125,7 @@ def legend_below(ax, n_columns=3):
 
 
 def label_points(ax, x, y, names):
-    """Write a name beside each point, where it covers neither another name nor a point.
+    """Write a name next to each point, at a place where it covers neither another name nor a point.
 
     Parameters
     ----------

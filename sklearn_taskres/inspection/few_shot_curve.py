@@ -1,20 +1,20 @@
-"""Accuracy of several methods against the number of images a class."""
+"""Accuracy of several methods against the number of images per class."""
 
 from collections.abc import Mapping
 from numbers import Real
 
 import numpy as np
 
-from ._drawing import COLORS, MARKERS, NEUTRAL, axes_or_new, set_message
+from ._drawing import NEUTRAL, axes_or_new, curve_styles, set_message
 
-#: What lines of the benchmark may differ in without being one curve's, beside data and test set.
+#: What all lines of the benchmark must share to be drawn together.
 _SETTINGS = ("backbone", "views")
 #: A space at which no line of a title ends.
 _NO_BREAK = "\u00a0"
 
 
 class FewShotCurveDisplay:
-    """Accuracy against images a class, a curve a method, zero-shot as a horizontal line.
+    """Accuracy against images per class: one curve per method, zero-shot as a horizontal line.
 
     Make it with `from_results`.
 
@@ -74,9 +74,9 @@ class FewShotCurveDisplay:
             images); or the lines that the benchmark writes, as dicts.
         data : str, optional
             Test set whose lines are taken. None takes all; of several test sets, each seed's
-            accuracies are averaged, where every one of them has the cell.
+            accuracies are averaged, if every one of them has the cell.
         backbone : str, optional
-            CLIP whose lines are taken, where they hold several.
+            CLIP whose lines are taken, if they hold several.
         zero_shot : str, default="zero-shot"
             Method that is drawn as a horizontal line, at the mean of all its accuracies.
         errors : {"bars", "band"} or None, default="bars"
@@ -121,9 +121,9 @@ class FewShotCurveDisplay:
         if errors not in ("bars", "band", None):
             raise ValueError(f"errors must be 'bars', 'band' or None. Got {errors!r} instead.")
         ax = axes_or_new(ax, (7.6, 4.8))
+        # the legend's order is that of the right-hand ends
         order = sorted(self.mean_, key=lambda name: -list(self.mean_[name].values())[-1])
-        for i, name in enumerate(order):  # the legend's order is that of the right-hand ends
-            self._draw_curve(ax, name, i, len(order), errors)
+        draw_curves(ax, self.mean_, self.std_, curve_styles(order), errors=errors)
         flat = {name: v for name, v in self.results.items() if not isinstance(v, Mapping)}
         for value, (name, style) in zip(flat.values(), _flat_styles(flat), strict=True):
             ax.axhline(100 * value, color=NEUTRAL, ls=style, lw=1.5, label=name, zorder=1)
@@ -131,30 +131,11 @@ class FewShotCurveDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
-    def _draw_curve(self, ax, name, i, n_methods, errors):
-        shots = list(self.mean_[name])
-        x = np.array(shots) * 1.02 ** (i - (n_methods - 1) / 2)  # side by side, not on top
-        mean = 100 * np.array(list(self.mean_[name].values()))
-        std = 100 * np.array(list(self.std_[name].values()))
-        color = COLORS[i % len(COLORS)]
-        dashes = ("-", "--", ":")[i // len(COLORS) % 3]
-        style = {"color": color, "marker": MARKERS[i % len(MARKERS)], "ls": dashes, "label": name}
-        bars = std if errors == "bars" and std.any() else None
-        ax.errorbar(x, mean, bars, ms=5, lw=1.5, capsize=2.5, elinewidth=1, **style)
-        if errors == "band":
-            ax.fill_between(x, mean - std, mean + std, color=color, alpha=0.15, lw=0)
-
     def _name_axes(self, ax, errors):
-        shots = sorted({k for cells in self.mean_.values() for k in cells})
-        if shots:
-            ax.set_xscale("log", base=2)
-            ax.set_xticks(shots, [str(k) for k in shots])
-            ax.minorticks_off()
         has_spread = errors and any(s > 0 for cells in self.std_.values() for s in cells.values())
         spread = f", {errors}: ± 1 standard deviation of the draws" if has_spread else ""
-        ax.set(xlabel=f"images a class{spread}", ylabel="accuracy in %")
+        ax.set(xlabel=f"images per class{spread}", ylabel="accuracy in %")
         set_message(ax, self._message())
-        ax.grid(alpha=0.3)
         ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
 
     def _message(self):
@@ -170,6 +151,38 @@ class FewShotCurveDisplay:
         named = [f"{n} at {', '.join(map(str, shots))}" for n, shots in leads.items()]
         named = [phrase.replace(" ", _NO_BREAK) for phrase in named]
         return f"Best: {'; '.join(named)}"
+
+
+def draw_curves(ax, means, stds, styles, *, shots=None, errors="bars"):
+    """Draw accuracies in % against images per class: a display's curves, a panel of a report.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    means, stds : dict of str to dict of int to float
+        Mean and standard deviation over the draws, in [0, 1], by method and shots.
+    styles : dict of str to dict
+        Method to matplotlib's properties of its curve, in the order of the legend.
+    shots : list of int, optional
+        Ticks of the axis. None takes those of the curves.
+    errors : {"bars", "band"} or None, default="bars"
+        How standard deviations are drawn.
+    """
+    for i, (name, style) in enumerate(styles.items()):
+        x = np.array(list(means[name])) * 1.02 ** (i - (len(styles) - 1) / 2)  # side by side
+        mean, std = (100 * np.array(list(values[name].values())) for values in (means, stds))
+        bars = std if errors == "bars" and std.any() else None
+        look = {"ms": 5, "lw": 1.5, "capsize": 2.5, "elinewidth": 1} | style
+        ax.errorbar(x, mean, bars, label=name, **look)
+        if errors == "band":
+            ax.fill_between(x, mean - std, mean + std, color=style["color"], alpha=0.15, lw=0)
+    shots = shots or sorted({k for cells in means.values() for k in cells})
+    if shots:
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(shots, [str(k) for k in shots])
+        ax.minorticks_off()
+    ax.grid(alpha=0.3)
 
 
 def _flat_styles(flat):
@@ -206,7 +219,7 @@ def _checked(results):
 
 
 def _of_lines(lines, data, backbone):
-    """Accuracies by method and shots from lines of the benchmark, a number a seed."""
+    """Accuracies by method and shots from lines of the benchmark, a number for each seed."""
     chosen = [
         line
         for line in lines
@@ -225,7 +238,7 @@ def _of_lines(lines, data, backbone):
 
 
 def _averaged(lines):
-    """Mean over test sets of each seed, where all test sets have the cell."""
+    """Mean over test sets of each seed, if all test sets have the cell."""
     cells: dict[tuple, dict[str, float]] = {}
     for line in lines:  # of several runs of one cell the last counts
         key = line["method"], line["shots"], line["seed"]

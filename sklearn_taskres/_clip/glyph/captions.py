@@ -43,7 +43,7 @@ class Captions:
     texts : list of str
         Every caption once.
     describes : torch.Tensor of shape (n_texts, n_glyphs)
-        True where a caption names a glyph. "a photo of a b." names the capital and the small one.
+        True if a caption names a glyph. "a photo of a b." names the capital and the small one.
     """
 
     def __init__(self):

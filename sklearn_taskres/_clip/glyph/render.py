@@ -46,9 +46,9 @@ def draw(count, generator, letters=0.25, strokes=0.75, coarse=0.6):
     labels : torch.Tensor of shape (count,)
         Positions in `GLYPHS`.
     by_pen : torch.Tensor of shape (count,)
-        True where the picture was drawn as pen strokes.
+        True if the picture was drawn as pen strokes.
     is_coarse : torch.Tensor of shape (count,)
-        True where it passed through 8x8 pixels.
+        True if it passed through 8x8 pixels.
     """
     is_letter = _uniform(generator, 0, 1, count) < letters
     by_pen = ~is_letter & (_uniform(generator, 0, 1, count) < strokes)
@@ -172,7 +172,7 @@ def _pen_fields(labels, boxes, is_coarse, generator):
 
 
 def _radius(distance, boxes, is_coarse, generator):
-    """Radii of the pen (n,): free, but for most coarse ones whatever covers the usual share.
+    """Radii of the pen (n,): free, but most coarse ones get what covers the usual share.
 
     load_digits was made from bitmaps whose strokes had been thickened or thinned to that end.
     """

@@ -15,8 +15,9 @@ import uuid
 import zlib
 from pathlib import Path
 
+from ..._messages import warn_once
 from . import EMBEDDINGS, TABLES, chunks
-from .process import IN_USE, warn_once
+from .process import IN_USE
 
 #: Raised whenever a folder's layout changes. Each format has its own folder, next to the others.
 _FORMAT = 1

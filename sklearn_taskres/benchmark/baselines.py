@@ -1,6 +1,6 @@
 """What a user would train instead of TaskResClassifier: a plain torch loop, skorch, scikit-learn.
 
-All learn a residual by the same recipe on the same rows, but for the logistic regression. They are
+All except the logistic regression learn a residual by the same recipe on the same rows. They are
 written as their libraries' manuals would have it, for `benchmark speed` to compare with.
 """
 
