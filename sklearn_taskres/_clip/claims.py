@@ -4,7 +4,8 @@ import contextlib
 import os
 import threading
 import time
-import warnings
+
+from .._messages import warn_user
 
 #: Seconds that a claim lasts when it is not renewed: what others lose to a process that is stopped.
 LEASE = 10.0
@@ -83,12 +84,10 @@ class Claims:
     def _warn(self, idle):
         if not self._has_warned:
             self._has_warned = True
-            warnings.warn(
+            warn_user(
                 f"Another process or thread began to encode some of these images for the same "
                 f"cache, and nothing came of it for {idle:.0f} seconds: it may have been stopped "
-                f"or killed. They are encoded here.",
-                UserWarning,
-                stacklevel=2,
+                f"or killed. They are encoded here."
             )
 
 
