@@ -80,13 +80,32 @@ CLASSIFIERS = [
     (CLAPClassifier(**FAST), NO_INTERCEPT),
     (CLAPClassifier(**FAST, batch_size=16, random_state=0), NO_INTERCEPT | MINI_BATCHES),
 ]
+BEYOND_DOUBLE = {
+    "check_classifiers_train": (
+        "compares with the logarithm of probabilities, which is -inf if votes at alpha=32 differ "
+        "by more than 745; predict_log_proba is exact there"
+    )
+}
+AUTO_EPOCHS = {SAMPLE_WEIGHTS: "'auto' counts rows: repeated ones make it 200 epochs, not 100"}
+#: Every estimator with its defaults, as far as scikit-learn's data have them: they name no classes.
+DEFAULTS = [
+    (TaskResClassifier(**MEANS), NO_INTERCEPT | AUTO_EPOCHS),
+    (TaskResClassifierCV(**MEANS), NO_INTERCEPT),
+    (LinearProbeClassifier(), HELD_OUT),
+    (CLIPAdapterClassifier(**MEANS), NO_INTERCEPT | MINI_BATCHES),
+    (TipAdapterClassifier(**MEANS), NO_INTERCEPT | HELD_OUT | BEYOND_DOUBLE),
+    (CoOpOnClassMeans(**MEANS), NO_INTERCEPT | MINI_BATCHES),
+    (GDAClassifier(**MEANS), HELD_OUT),
+    (CLAPClassifier(**MEANS), NO_INTERCEPT),
+]
 TABLE = [
     pytest.param(clf, id=f"{i}-{type(clf).__name__}") for i, (clf, _) in enumerate(CLASSIFIERS)
 ]
 
 
 def expected_failures(estimator):
-    return next(reasons for clf, reasons in CLASSIFIERS if repr(clf) == repr(estimator))
+    rows = [*CLASSIFIERS, *DEFAULTS]
+    return next(reasons for clf, reasons in rows if repr(clf) == repr(estimator))
 
 
 def expected_failures_in_float32(estimator):
@@ -112,6 +131,13 @@ instances = [clf for clf, _ in CLASSIFIERS]
 @parametrize_with_checks(instances, expected_failed_checks=expected_failures)
 def test_scikit_learn_checks(estimator, check):
     """Every classifier keeps scikit-learn's contract, but for what the table lists."""
+    check(estimator)
+
+
+@scikit_learn_data
+@parametrize_with_checks([clf for clf, _ in DEFAULTS], expected_failed_checks=expected_failures)
+def test_scikit_learn_checks_of_the_defaults(estimator, check):
+    """So do all of them with their defaults, searches and automatic values included."""
     check(estimator)
 
 
