@@ -280,7 +280,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
             some = np.sort(np.random.RandomState(0).permutation(len(y))[:_MOST_COMPARED])
             X, y = X[some], y[some]
         X = X.astype(self.base_.dtype, copy=False)
-        logits = unit(X) @ scaled_classifier(self.base_, self.logit_scale_).T
+        logits = self._zero_shot_logits(X)
         n_right, n_rows, chance = np.sum(logits.argmax(axis=1) == y), len(y), 1 / len(self.classes_)
         if n_right <= n_rows * chance + (n_rows * chance * (1 - chance)) ** 0.5:
             warn_user(
@@ -288,6 +288,9 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
                 f"{n_right} of {n_rows} training rows correctly, no better than chance. Do base "
                 f"and X come from the same CLIP model, and do the class names say what is seen?"
             )
+
+    def _zero_shot_logits(self, X):
+        return unit(X) @ scaled_classifier(self.base_, self.logit_scale_).T
 
     def set_params(self, **params):
         """Set parameters, those of a text base by ``base__<name>`` among them.

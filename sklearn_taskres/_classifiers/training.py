@@ -4,6 +4,7 @@ from numbers import Integral
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._formulas import scaled_classifier, unit
 from .._held_out import images_per_class
 from .base import BaseCLIPClassifier
 
@@ -35,6 +36,13 @@ class TrainedClassifier(BaseCLIPClassifier):
     def _prepare(self, X, y, sample_weight):
         check_callbacks(self.callbacks)
         return super()._prepare(X, y, sample_weight)
+
+    def _zero_shot_logits(self, X):
+        """Let torch multiply: NumPy's threads would hold the cores for the first tenth of a fit."""
+        import torch
+
+        rows, classifier = unit(X), scaled_classifier(self.base_, self.logit_scale_)
+        return (torch.from_numpy(rows) @ torch.from_numpy(classifier).T).numpy()
 
     def _train(self, formula, learned, rows, y, sample_weight, **how):
         """Learn arrays; parameters are those of :func:`~sklearn_taskres._training.train`.
