@@ -33,10 +33,10 @@ def state(path, monkeypatch):
 
 def test_a_stamp_holds_the_device(path, state):
     """Two file systems give one inode, size and time to two files."""
-    before = file_stamp(path, "")
-    assert file_stamp(path, "") == before
+    before = file_stamp(path, b"")
+    assert file_stamp(path, b"") == before
     state.st_dev += 1
-    assert file_stamp(path, "").key != before.key
+    assert file_stamp(path, b"").key != before.key
 
 
 def test_a_time_of_whole_seconds_is_not_trusted(path, state, monkeypatch):
@@ -91,5 +91,5 @@ def test_a_path_that_raises_has_no_stamp():
         def __fspath__(self):
             raise RuntimeError("boom")
 
-    assert file_stamp(Raises(), "") is None
+    assert file_stamp(Raises(), b"") is None
     assert EmbeddingCache("memory").digests([Raises()]) == [None]

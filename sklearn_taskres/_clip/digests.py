@@ -101,17 +101,16 @@ class _FileStamp(collections.namedtuple("_FileStamp", ["key", "changed_ns"])):
 
 
 def file_stamp(image, folder):
-    """Stamp of an image that is a path, relative to `folder`; None for any other."""
+    """Stamp of an image that is a path, relative to `folder`, bytes; None for any other."""
     if not is_path(image):
         return None
     try:
-        state, name = os.stat(image), os.fsdecode(image)
+        state, path = os.stat(image), os.path.join(folder, os.fsencode(image))
     except Exception:  # a null byte in the path, or a path-like object that raises
         return None
     times = (
         f"{state.st_size}/{state.st_mtime_ns}/{state.st_ctime_ns}/{state.st_ino}/{state.st_dev}/"
     )
-    path = os.fsencode(os.path.join(folder, name))
     key = hashlib.blake2b(times.encode() + path, digest_size=_KEY_BYTES, person=b"file").digest()
     is_made_up = state.st_ctime_ns % _SECOND_NS == 0  # set by a tool, or from a clock of seconds
     return _FileStamp(key, None if is_made_up else max(state.st_mtime_ns, state.st_ctime_ns))
@@ -142,11 +141,11 @@ def _is_before(stamp, time_ns):
 
 
 def working_folder():
-    """Return the folder that relative paths start from, "" if it was removed."""
+    """Return the folder that relative paths start from, as bytes; b"" if it was removed."""
     try:
-        return os.getcwd()
+        return os.getcwdb()
     except OSError:
-        return ""
+        return b""
 
 
 def is_path(image):
