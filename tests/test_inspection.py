@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -720,3 +721,21 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"pip install 'sklearn-taskres\[plots\]'"):
         ClassGainDisplay.from_predictions(["cat"], ["cat"], ["cat"])
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["labels", "names"])
+def test_displays_show_names_where_labels_are_numbers(task, named):
+    """A classifier's `class_names` are shown; without them the labels are."""
+    clf, X, y = task
+    numbers = np.searchsorted(ANIMALS, y)
+    names = sorted(ANIMALS)
+    order = [clf.classes_.tolist().index(name) for name in names]
+    params = {"class_names": names if named else None, "max_epochs": 2}
+    numbered = TaskResClassifier(clf.base_[order], **params).fit(X[:24], numbers[:24])
+    shown = names if named else [0, 1, 2, 3]
+    for kind in (ClassGainDisplay, TransferDifficultyDisplay):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Negative transfer")
+            display = kind.from_estimator(numbered, X[24:], numbers[24:])
+        seen = getattr(display, "display_labels", display.labels)
+        assert_array_equal(np.asarray(seen), shown)
