@@ -252,8 +252,6 @@ def whole_lines(path):
 
 
 @posix_only
-# A killed process may have been encoding, which the next one finds out after some seconds.
-@pytest.mark.filterwarnings("ignore:Another process or thread began to encode")
 def test_killed_and_then_shared_by_processes(root, tmp_path):
     """After SIGKILLs no cell is lost or repeated, with three processes at the rest at once."""
     path, rng = tmp_path / "results.jsonl", np.random.default_rng(0)

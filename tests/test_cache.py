@@ -11,6 +11,8 @@ import random
 import signal
 import sqlite3
 import struct
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -32,6 +34,7 @@ from sklearn_taskres._clip.cache import EmbeddingCache, as_cache
 from sklearn_taskres._clip.digests import content_digest, embedding_keys, text_digest
 from sklearn_taskres._clip.images import read_image
 from sklearn_taskres._clip.stores import memory, sqlite
+from sklearn_taskres._clip.stores.process import has_ended, new_owner
 
 D = 16
 HOME = "sklearn-taskres-cache-v1"
@@ -1292,3 +1295,20 @@ def put_for_a_second(cache, pragmas):
     while time.monotonic() < end:
         put(cache, range(50))
         kept(cache, range(50))
+
+
+@posix_only
+def test_nobody_waits_for_a_process_that_was_killed(tmp_path):
+    """Its claims are free at once; those of a living process and of another host are not."""
+    mine = new_owner()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    where, pid, number = mine[:8], ended.pid.to_bytes(4, "big"), mine[12:]
+    owners = {"killed": where + pid + number, "far": bytes(8) + pid + number, "alive": new_owner()}
+    assert [has_ended(owner) for owner in owners.values()] == [True, False, False]
+    assert not any(map(has_ended, (b"", where, where + bytes(4) + number, bytes(40))))
+    store = sqlite.FolderStore(tmp_path, None)
+    for name, owner in owners.items():
+        key = name.encode().ljust(20)
+        assert store.claim({key}, owner, 100) == {key}
+        assert store.claim({key}, mine, 100) == ({key} if name == "killed" else set())

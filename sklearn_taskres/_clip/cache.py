@@ -71,8 +71,8 @@ class EmbeddingCache:
 
     Threads and processes that need the same images at the same time share the work: each claims
     about a second's worth of what is missing, leaves to the others what they have claimed, and
-    finds it in the cache. A claim that its owner does not renew, because it was stopped or killed,
-    ends after 10 seconds.
+    finds it in the cache. A claim that its owner does not renew, because it was stopped, ends
+    after 10 seconds, and that of a killed process of the same host at once.
 
     A folder holds one folder of ours, ``sklearn-taskres-cache-v1``, with two SQLite databases: the
     embeddings, and the claims. Nothing else in the folder is read, moved or removed. It may be used

@@ -1,11 +1,11 @@
 """Claims to images: a pass leaves to others what they are encoding for the same cache."""
 
 import contextlib
-import os
 import threading
 import time
 
 from .._messages import warn_user
+from .stores.process import new_owner
 
 #: Seconds that a claim lasts when it is not renewed: what others lose to a process that is stopped.
 LEASE = 10.0
@@ -28,7 +28,7 @@ class Claims:
 
     def __init__(self, store):
         self._store = store
-        self._owner = os.urandom(16)
+        self._owner = new_owner()
         self._ended = threading.Event()
         self._renewing: threading.Thread | None = None
         self._idle_since: float | None = None

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..._messages import warn_once
 from . import EMBEDDINGS, TABLES, chunks
-from .process import IN_USE
+from .process import IN_USE, has_ended
 
 #: Raised whenever a folder's layout changes. Each format has its own folder, next to the others.
 _FORMAT = 1
@@ -459,6 +459,12 @@ def _claim(ids, owner, seconds, db):
     with _transaction(db):
         drop = f"DELETE FROM claims WHERE ({is_valid}) IS NOT 1"  # noqa: S608
         db.execute(drop, (now + _CLOCK_ERROR, now, _LONGEST_CLAIM))
+        owners = (
+            "SELECT DISTINCT owner FROM claims WHERE typeof(owner) = 'blob' AND length(owner) < 99"
+        )
+        for owned in db.execute(owners).fetchall():
+            if has_ended(*owned):  # killed: nobody waits for its lease to run out
+                db.execute("DELETE FROM claims WHERE owner = ?", owned)
         times = (now, now + seconds)
         db.execute("UPDATE claims SET begun = ?, ends = ? WHERE owner = ?", (*times, owner))
         rows = [(i, owner, *times) for i in ids]
