@@ -641,7 +641,8 @@ def test_replaced_weights_of_equal_time_and_size(tmp_path, clip_writer):
         os.utime(weights, (1e9, 1e9))
         (tmp_path / "model").mkdir(exist_ok=True)
         for file in weights.parent.iterdir():
-            file.replace(tmp_path / "model" / file.name)
+            if file == weights or seed == 0:  # the second time nothing else changes
+                file.replace(tmp_path / "model" / file.name)
         encoder = load_encoder(f"local-dir:{tmp_path / 'model'}", None)
         before.append((encoder.source.fingerprint("float32"), encoder.encode_texts(PROMPTS)))
     assert before[0][0] != before[1][0]
