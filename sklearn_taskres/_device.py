@@ -68,12 +68,6 @@ def _available(kind):
     return accelerator is not None and accelerator.type == kind
 
 
-def device_id(device):
-    """Return a name of a device that is the same in all processes of this machine."""
-    is_cuda = device.type == "cuda"
-    return str(torch.cuda.get_device_properties(device).uuid) if is_cuda else device.type
-
-
 def fastest_precision(device):
     """Return the precision in which a device multiplies matrices fastest.
 

@@ -16,7 +16,7 @@ _KINDS = (
     "a path, bytes, a PIL image, or an array of shape (H, W), (H, W, 3) or (3, H, W), uint8 or "
     "float in [0, 1]"
 )
-#: Pixels that are converted at once: beside an image there is one other, and not three.
+#: Pixels that are converted at once: next to an image there is one other, and not three.
 _BAND_PIXELS = 1 << 20
 #: Files that take more are decoded one at a time.
 _LARGE_BYTES = 1 << 27

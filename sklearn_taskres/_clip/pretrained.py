@@ -244,7 +244,7 @@ def _folder_source(model_name, folder):
 
 def _hub_source(model_name, repository):
     remedy = _other_ways(
-        f"{_CONFIG_NAME} ({hub_address(repository, _CONFIG_NAME)}) and the weights beside it",
+        f"{_CONFIG_NAME} ({hub_address(repository, _CONFIG_NAME)}) and the weights next to it",
         "local-dir:<folder>",
     )
     what = f"model_name={model_name!r}"

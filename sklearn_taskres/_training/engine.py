@@ -83,7 +83,7 @@ def train(
         An epoch draws ``rng.randint(n_views, size=n_samples)`` where there are views, and then
         ``rng.permutation(n_samples)`` as the order of its rows where there is more than one batch.
     batch_size : int, default=256
-        Rows a step. A last batch with fewer is dropped; fewer rows in all are one batch.
+        Rows per step. A last batch with fewer is dropped; fewer rows in all are one batch.
     sample_weight : ndarray of shape (n_samples,), optional
         Weights of the rows, scaled here to a mean of 1.
     prepare : callable, optional
@@ -113,7 +113,7 @@ def train(
     Returns
     -------
     Trained
-        `parameters`: the learned arrays. `history`: a dict an epoch with ``epoch``,
+        `parameters`: the learned arrays. `history`: a dict per epoch with ``epoch``,
         ``train_loss``, ``lr`` and what the callbacks recorded.
 
     Raises

@@ -11,8 +11,8 @@ DIGESTS, EMBEDDINGS = TABLES = ("digests", "embeddings")
 class Store(Protocol):
     """Values by table and key, both bytes, and claims to what is being computed.
 
-    A store is used from many threads at a time. What goes wrong with its files is no error of who
-    uses it, except in `clear`: it warns, finds nothing and keeps nothing.
+    A store is used from many threads at a time. What goes wrong with its files is not an
+    error for whoever uses it, except in `clear`: it warns, finds nothing and keeps nothing.
     """
 
     def read(
