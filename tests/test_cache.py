@@ -478,10 +478,10 @@ def test_a_touched_image_keeps_its_digest(cache, tmp_path, opened):
 def test_a_young_file_is_not_trusted(cache, tmp_path, opened):
     """Two writes in one tick of the clock leave equal times, so young files are read again."""
     (path,) = write_files(tmp_path / "images", 1)
-    stamps = {digests_module.file_stamp(path, b"")}
+    stamps = {digests_module.file_key(path, b"")}
     first = cache.digests([path])
     path.write_bytes(b"CONTENT 0")
-    stamps.add(digests_module.file_stamp(path, b""))  # often the same: this is why
+    stamps.add(digests_module.file_key(path, b""))  # often the same: this is why
     assert cache.digests([path]) != first
     opened.clear()
     cache.digests([path])

@@ -8,7 +8,7 @@ from PIL import Image
 
 from sklearn_taskres import EmbeddingCache
 from sklearn_taskres._clip import digests as digests_module
-from sklearn_taskres._clip.digests import content_digest, file_stamp
+from sklearn_taskres._clip.digests import content_digest, file_key
 
 
 @pytest.fixture
@@ -31,12 +31,12 @@ def state(path, monkeypatch):
     return state
 
 
-def test_a_stamp_holds_the_device(path, state):
+def test_a_key_holds_the_device(path, state):
     """Two file systems give one inode, size and time to two files."""
-    before = file_stamp(path, b"")
-    assert file_stamp(path, b"") == before
+    before = file_key(path, b"")
+    assert file_key(path, b"") == before
     state.st_dev += 1
-    assert file_stamp(path, b"").key != before.key
+    assert file_key(path, b"") != before
 
 
 def test_a_time_of_whole_seconds_is_not_trusted(path, state, monkeypatch):
@@ -84,12 +84,12 @@ def test_an_alarm_is_not_swallowed(path, monkeypatch):
         EmbeddingCache(None).digests([path])
 
 
-def test_a_path_that_raises_has_no_stamp():
+def test_a_path_that_raises_has_no_key():
     """A path-like object that does not tell its path is left to the reader of images."""
 
     class Raises:
         def __fspath__(self):
             raise RuntimeError("boom")
 
-    assert file_stamp(Raises(), b"") is None
+    assert file_key(Raises(), b"") is None
     assert EmbeddingCache("memory").digests([Raises()]) == [None]

@@ -16,7 +16,7 @@ from .digests import (
     content_digest,
     digest_all,
     embedding_keys,
-    file_stamp,
+    file_key,
     is_path,
     text_digest,
     working_folder,
@@ -185,19 +185,18 @@ class EmbeddingCache:
             None where an image can't be read; whoever decodes it will know why.
         """
         store, folder = self._store(), working_folder()
-        stamps = [file_stamp(image, folder) for image in images]
+        keys = [file_key(image, folder) for image in images]
         known: dict = {}
-        asked = {s.key for s in stamps if s is not None}
-        store.read(DIGESTS, asked, DIGEST_BYTES, known.__setitem__)
-        digests = [None if s is None else known.get(s.key) for s in stamps]
+        store.read(DIGESTS, set(keys) - {None}, DIGEST_BYTES, known.__setitem__)
+        digests = [known.get(key) for key in keys]
         unknown = [index for index, digest in enumerate(digests) if digest is None]
         for some in chunks(unknown, _AT_ONCE):
             new = {}
-            read = digest_all([(images[i], stamps[i]) for i in some], folder)
+            read = digest_all([(images[i], keys[i]) for i in some], folder)
             for index, (digest, is_lasting) in zip(some, read, strict=True):
                 digests[index] = digest
                 if is_lasting:
-                    new[stamps[index].key] = digest
+                    new[keys[index]] = digest
             store.write(DIGESTS, new)
         return digests
 

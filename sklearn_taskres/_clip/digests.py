@@ -1,6 +1,5 @@
 """What images, files and prompts are known by: digests of content, and keys of embeddings."""
 
-import collections
 import functools
 import hashlib
 import os
@@ -96,48 +95,61 @@ def _hash(kind, *parts):
     return digest
 
 
-class _FileStamp(collections.namedtuple("_FileStamp", ["key", "changed_ns"])):
-    """State of a file: it has another key as soon as it changes, if `changed_ns` is not None."""
+def file_key(image, folder):
+    """Return what a file's digest is kept under: another key as soon as the file changes, bytes.
 
-
-def file_stamp(image, folder):
-    """Stamp of an image that is a path, relative to `folder`, bytes; None for any other."""
-    if not is_path(image):
-        return None
-    try:
-        state, path = os.stat(image), os.path.join(folder, os.fsencode(image))
-    except Exception:  # a null byte in the path, or a path-like object that raises
-        return None
-    times = (
-        f"{state.st_size}/{state.st_mtime_ns}/{state.st_ctime_ns}/{state.st_ino}/{state.st_dev}/"
-    )
-    key = hashlib.blake2b(times.encode() + path, digest_size=_KEY_BYTES, person=b"file").digest()
-    is_made_up = state.st_ctime_ns % _SECOND_NS == 0  # set by a tool, or from a clock of seconds
-    return _FileStamp(key, None if is_made_up else max(state.st_mtime_ns, state.st_ctime_ns))
+    `folder` is what a relative path starts from. None for an image that is not a path.
+    """
+    state = _state(image)
+    return None if state is None else _key(state, image, folder)
 
 
 def digest_all(items, folder):
-    """Digests of (image, stamp) pairs, each with whether the stamp will stand for it."""
+    """Digests of (image, file key) pairs, each with whether the key will stand for it."""
     digest_one = functools.partial(_digest_one, folder)
-    if len(items) < 2 or any(stamp is None for _, stamp in items):  # PIL images know no threads
+    if len(items) < 2 or any(key is None for _, key in items):  # PIL images know no threads
         return list(map(digest_one, items))
     with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as pool:
         return list(pool.map(digest_one, items))
 
 
 def _digest_one(folder, item):
-    image, stamp = item
+    image, key = item
     begun = time.time_ns()
     try:
         digest = content_digest(image)
     except ValueError:  # the reader of images reports it
         return None, False
-    is_old = _is_before(stamp, begun - _RACY_NS)
-    return digest, is_old and file_stamp(image, folder) == stamp
+    state = _state(image)
+    is_same = state is not None and _key(state, image, folder) == key
+    return digest, is_same and _shows_changes(state, since=begun)
 
 
-def _is_before(stamp, time_ns):
-    return stamp is not None and stamp.changed_ns is not None and stamp.changed_ns < time_ns
+def _state(image):
+    if not is_path(image):
+        return None
+    try:
+        return os.stat(image)
+    except Exception:  # a null byte in the path, or a path-like object that raises
+        return None
+
+
+def _key(state, image, folder):
+    times = b"%d/%d/%d/%d/%d/" % (
+        state.st_size,
+        state.st_mtime_ns,
+        state.st_ctime_ns,
+        state.st_ino,
+        state.st_dev,
+    )
+    path = os.path.join(folder, os.fsencode(image))
+    return hashlib.blake2b(times + path, digest_size=_KEY_BYTES, person=b"file").digest()
+
+
+def _shows_changes(state, since):
+    """Whether a file that changes from the time `since` on gets other times than it has."""
+    is_made_up = state.st_ctime_ns % _SECOND_NS == 0  # set by a tool, or from a clock of seconds
+    return not is_made_up and max(state.st_mtime_ns, state.st_ctime_ns) < since - _RACY_NS
 
 
 def working_folder():
