@@ -45,7 +45,6 @@ MAY_IMPORT = {
         "_fitting",
         "_persistence",
         "_search",
-        "_training.threads",
     },
     "datasets": {"_clip.files", "_messages"},
     "pipeline": {"_classifiers", "_clip"},
@@ -54,7 +53,7 @@ MAY_IMPORT = {
     "benchmark": {*GROUND, "benchmark", "_clip", "inspection", *sklearn_taskres.__all__},
 }
 #: What is imported inside functions only, outside its own room: these bring torch along.
-LAZY = {"_clip.text", "_device", "_training", "_training.threads"}
+LAZY = {"_clip.text", "_device", "_training"}
 #: Rooms that are imported without torch.
 LIGHT = {"_class_base", "_classifiers", "_search"}
 #: What a classifier's file may import of its siblings, besides what all of them share.

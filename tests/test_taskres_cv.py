@@ -257,7 +257,7 @@ def test_chunks_give_the_same(monkeypatch, n_fit):
 
 def with_threads(monkeypatch, n_threads):
     """Let a search take so many threads, whatever the machine has."""
-    monkeypatch.setattr("sklearn_taskres._training.threads.count_threads", lambda *_: n_threads)
+    monkeypatch.setattr("sklearn_taskres._search.taskres_cv.count_threads", lambda *_: n_threads)
 
 
 def spy_on_train(monkeypatch, threads=None):

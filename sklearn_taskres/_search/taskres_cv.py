@@ -19,6 +19,7 @@ from .._messages import warn_user
 from .._persistence import VersionStamp
 from .jobs import Fold, MemoryLimit, TrainingJob
 from .table import SearchTable
+from .threads import count_threads, map_in_threads
 
 #: Parts that the rows are split into where `cv` does not say it.
 _MOST_FOLDS = 5
@@ -449,8 +450,6 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
 
     def _fit_together(self, shared, table, data_of_folds):
         """Fit the candidates of each fold in a few jobs, one on each thread of the CPU."""
-        from .._training.threads import count_threads, map_in_threads
-
         n_threads, limit = count_threads(self.device, shared.base_.dtype), MemoryLimit()
 
         def learn(job):

@@ -1,5 +1,6 @@
 """Batches of image rows for the training engine, taken from tensors that sit on the device."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -49,11 +50,10 @@ class TensorBatches(IterableDataset):
         elif self.n_views is None and not self.stays:
             yield {"z": self.rows, "share": share}, y
             return
-        if not self.stays:
-            places = torch.as_tensor(places, device=self.device)
-        for start in range(0, n_rows - self.size + 1, self.size):
-            batch = slice(start, start + self.size)
-            yield {"z": self._at(places[batch]), "share": share[batch]}, y[batch]
+        places = torch.as_tensor(places, device="cpu" if self.stays else self.device)
+        parts = zip(*(part.split(self.size) for part in (places, share, y)), strict=True)
+        for batch_places, batch_share, batch_y in itertools.islice(parts, self.n_batches):
+            yield {"z": self._at(batch_places), "share": batch_share}, batch_y
 
     def _on_device(self, X):
         """Return prepared rows as a tensor, or as they are where the device has no room for all."""
@@ -70,6 +70,7 @@ class TensorBatches(IterableDataset):
         """Image rows (b, d) at places that count rows, or views of rows, from the first on."""
         if not self.stays:
             return self.rows.index_select(0, places)
+        places = places.numpy()
         index = places if self.n_views is None else divmod(places, self.n_views)
         return new_tensor(
             self.prepare(self.rows[index].astype(self.dtype)), self.dtype, self.device
