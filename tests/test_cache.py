@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import hashlib
 import io
 import multiprocessing
@@ -29,6 +30,7 @@ from PIL import Image
 from sklearn.base import BaseEstimator, clone
 
 from sklearn_taskres import _messages
+from sklearn_taskres._clip import cache as cache_module
 from sklearn_taskres._clip import digests as digests_module
 from sklearn_taskres._clip.cache import EmbeddingCache, as_cache
 from sklearn_taskres._clip.digests import content_digest, embedding_keys, text_digest
@@ -965,10 +967,16 @@ def test_a_working_folder_that_is_gone(tmp_path):
 # others that hold a lock ----------------------------------------------------------------------
 
 
+def limit_folders(monkeypatch, **limits):
+    """Let stores in folders have other limits than they have by default."""
+    limited = functools.partial(sqlite.FolderStore, limits=sqlite.Limits(**limits))
+    monkeypatch.setattr(cache_module, "FolderStore", limited)
+
+
 @pytest.fixture
 def locked(tmp_path, monkeypatch):
     """A cache whose database somebody else has locked and does not unlock."""
-    monkeypatch.setattr(sqlite, "_PATIENCE", 0.2)
+    limit_folders(monkeypatch, patience=0.2)
     cache = EmbeddingCache(tmp_path)
     put(cache, range(10))
     with contextlib.closing(sqlite3.connect(database(cache), isolation_level=None)) as db:
@@ -984,8 +992,7 @@ def test_a_lock_costs_one_patience(locked, monkeypatch):
 
     with one_warning("has been locked by another process"):
         assert kept(locked, range(10)) == set()
-        monkeypatch.setattr(sqlite, "_PATIENCE", 600)
-        monkeypatch.setattr(sqlite, "_let_others", interrupted)
+        limit_folders(monkeypatch, patience=600, wait=interrupted)
         for _ in range(50):
             put(locked, range(10))
             assert kept(locked, range(10)) == set()
@@ -998,7 +1005,6 @@ def test_a_lock_costs_one_patience(locked, monkeypatch):
 @posix_only
 def test_waiting_for_a_lock_holds_up_nothing_else(locked, tmp_path, monkeypatch):
     """While a thread waits, other caches of the process work, and a fork does."""
-    monkeypatch.setattr(sqlite, "_PATIENCE", 600)
     waits, go_on = threading.Event(), threading.Event()
 
     def nap(_):
@@ -1006,7 +1012,7 @@ def test_waiting_for_a_lock_holds_up_nothing_else(locked, tmp_path, monkeypatch)
         go_on.wait(60)
         raise InterruptedError
 
-    monkeypatch.setattr(sqlite, "_let_others", nap)
+    limit_folders(monkeypatch, patience=600, wait=nap)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(kept, locked, range(10))
         try:
@@ -1025,8 +1031,6 @@ def test_eviction_lets_others_in(tmp_path, monkeypatch):
     cache = EmbeddingCache(tmp_path)
     for start in range(0, 6000, 1000):
         put(cache, range(start, start + 1000))
-    monkeypatch.setattr(sqlite, "_ROWS_DELETED", 500)
-    monkeypatch.setattr(sqlite, "_PAGES_FREED", 4)
     n_taken = []
 
     def others_turn(_):
@@ -1034,7 +1038,7 @@ def test_eviction_lets_others_in(tmp_path, monkeypatch):
             db.execute("BEGIN EXCLUSIVE")
             n_taken.append(1)
 
-    monkeypatch.setattr(sqlite, "_let_others", others_turn)
+    limit_folders(monkeypatch, rows_deleted=500, pages_freed=4, wait=others_turn)
     cache.evict(cache.size // 4)
     assert len(n_taken) >= 15
 

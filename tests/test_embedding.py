@@ -1,5 +1,6 @@
 """What is encoded, and how often: cache, duplicates, views and threads of the featurizers."""
 
+import functools
 import io
 import os
 import threading
@@ -27,6 +28,7 @@ from sklearn_taskres import (
     UnreadableImagesError,
     make_taskres_pipeline,
 )
+from sklearn_taskres._clip import cache as cache_module
 from sklearn_taskres._clip import claims as claims_module
 from sklearn_taskres._clip import encoder as encoder_module
 from sklearn_taskres._clip.encoder import Encoder
@@ -113,7 +115,8 @@ def test_a_parallel_search_encodes_each_image_once(tiny_clip, paths, tmp_path, m
 
     monkeypatch.setattr(Encoder, "encode_images", slowly)
     monkeypatch.setattr(claims_module, "LEASE", 300)  # a busy machine is no stopped process
-    monkeypatch.setattr(sqlite, "_PATIENCE", 300)
+    patient = functools.partial(sqlite.FolderStore, limits=sqlite.Limits(patience=300))
+    monkeypatch.setattr(cache_module, "FolderStore", patient)
     clip = CLIPFeaturizer(tiny_clip, cache=tmp_path / "cache", batch_size=2)
     model = Pipeline([("clip", clip), ("taskres", TaskResClassifier(np.eye(2, 16), max_epochs=2))])
     grid = {"taskres__alpha": [0.1, 0.25, 0.5, 1, 1.5, 2]}

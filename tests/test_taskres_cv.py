@@ -30,6 +30,7 @@ from sklearn_taskres import (
     TaskResClassifierCV,
     ZeroShotClassifier,
 )
+from sklearn_taskres._classifiers.taskres import train_candidates
 from sklearn_taskres._search import jobs
 
 #: Scores that tell candidates apart where accuracies would tie.
@@ -246,7 +247,7 @@ def test_chunks_give_the_same(monkeypatch, n_fit):
     whole = clone(search).fit(rows, y)
     with_threads(monkeypatch, 1)
     trained = spy_on_train(monkeypatch)
-    monkeypatch.setattr(jobs, "_MOST_BYTES", n_fit * 8 * 4 * (6 * 12 + 3 * 16))
+    monkeypatch.setattr(jobs, "MOST_BYTES", n_fit * 8 * 4 * (6 * 12 + 3 * 16))
     parts = clone(search).fit(rows, y)
     of_one_decay = [min(n_fit, 5 - i) for i in range(0, 5, n_fit)]  # alpha = 0 is not trained
     assert trained == of_one_decay * 2 * 3
@@ -262,15 +263,15 @@ def with_threads(monkeypatch, n_threads):
 
 def spy_on_train(monkeypatch, threads=None):
     """Return a list that receives the number of candidates of each job that is trained."""
-    trained, train = [], TRAIN
+    trained = []
 
-    def spy(self, pairs):
-        trained.extend([len(pairs)] * any(alpha for alpha, _ in pairs))
+    def spy(problem, alphas, *rest):
+        trained.append(len(alphas))
         if threads is not None:
             threads.add(threading.current_thread())
-        return train(self, pairs)
+        return train_candidates(problem, alphas, *rest)
 
-    monkeypatch.setattr(jobs.Fold, "_train", spy)
+    monkeypatch.setattr(jobs, "train_candidates", spy)
     return trained
 
 
@@ -301,23 +302,23 @@ def test_what_fails_in_a_thread_is_told(monkeypatch):
     """An error of one program is a missing score of its candidates, and of all is raised."""
     X, y, t = problem()
 
-    def short_tempered(self, pairs):
-        if (2, 5e-4) in pairs or self.clf.random_state == 1:
-            raise ArithmeticError("too large")
-        return TRAIN(self, pairs)
+    too_large = 2
 
-    monkeypatch.setattr(jobs.Fold, "_train", short_tempered)
-    monkeypatch.setattr(jobs, "_MOST_BYTES", 0)
+    def short_tempered(problem, alphas, *rest):
+        if max(alphas) >= too_large:
+            raise ArithmeticError("too large")
+        return train_candidates(problem, alphas, *rest)
+
+    monkeypatch.setattr(jobs, "train_candidates", short_tempered)
+    monkeypatch.setattr(jobs, "MOST_BYTES", 0)
     with_threads(monkeypatch, 2)
     search = TaskResClassifierCV(t, alphas=(0.5, 2), cv=2, max_epochs=2, random_state=0)
     with pytest.warns(UserWarning, match=r"2 of 4 pairs .* ArithmeticError\('too large'\)"):
         scores = clone(search).fit(X, y).cv_results_["mean_test_score"]
     assert np.isnan(scores).tolist() == [False, True]
+    too_large = 0
     with pytest.raises(ArithmeticError, match="too large"):
-        search.set_params(random_state=1).fit(X, y)
-
-
-TRAIN = jobs.Fold._train
+        search.fit(X, y)
 
 
 def test_out_of_memory_falls_back_to_smaller_chunks(monkeypatch):
@@ -326,12 +327,12 @@ def test_out_of_memory_falls_back_to_smaller_chunks(monkeypatch):
     search = TaskResClassifierCV(t, max_epochs=5, cv=2, scoring=FINE, random_state=0)
     whole, room = clone(search).fit(X, y), 1
 
-    def short_of_memory(self, pairs):
-        if len(pairs) > room:
+    def short_of_memory(problem, alphas, *rest):
+        if len(alphas) > room:
             raise torch.OutOfMemoryError
-        return TRAIN(self, pairs)
+        return train_candidates(problem, alphas, *rest)
 
-    monkeypatch.setattr(jobs.Fold, "_train", short_of_memory)
+    monkeypatch.setattr(jobs, "train_candidates", short_of_memory)
     with pytest.warns(UserWarning, match="no memory for 5 candidates at a time") as caught:
         parts = clone(search).fit(X, y)
     assert len(caught) == 1
@@ -339,7 +340,7 @@ def test_out_of_memory_falls_back_to_smaller_chunks(monkeypatch):
         parts.cv_results_["mean_test_score"], whole.cv_results_["mean_test_score"], **EXACT
     )
     room = 0
-    monkeypatch.setattr(jobs, "_MOST_BYTES", 0)
+    monkeypatch.setattr(jobs, "MOST_BYTES", 0)
     with pytest.raises(torch.OutOfMemoryError):
         clone(search).set_params(alphas=[1]).fit(X, y)
 

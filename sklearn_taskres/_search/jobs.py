@@ -13,7 +13,7 @@ from .._classifiers.taskres import Learned, train_candidates
 from .._messages import warn_user
 
 #: Most bytes that the candidates take that are trained at one time.
-_MOST_BYTES = 2**29
+MOST_BYTES = 2**29
 
 
 class Fold:
@@ -75,7 +75,7 @@ class Fold:
         n_rows = min(self.clf.batch_size, len(self.problem.y))
         # (K, D): x, two moments, gradient, t', slope; (K, B): logits, errors, their product
         elements = n_classes * (6 * d + 3 * n_rows)
-        return _MOST_BYTES // (elements * self.problem.t.itemsize)
+        return MOST_BYTES // (elements * self.problem.t.itemsize)
 
     def learn(self, pairs, limit):
         """Train the residual of each pair of alpha and weight decay.

@@ -13,7 +13,9 @@ import stat
 import time
 import uuid
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..._messages import warn_once
 from . import EMBEDDINGS, TABLES, chunks
@@ -86,14 +88,14 @@ _DAMAGE = {
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 #: UnicodeDecodeError: a message of SQLite that quotes a damaged name.
 _ERRORS = (sqlite3.Error, OSError, UnicodeDecodeError)
-#: Seconds that SQLite waits for a lock, holding IN_USE, and that a call waits in all, not holding
-#: it; and for how long a location is then left alone by this process.
-_LOCK_SECONDS, _PATIENCE, _LEFT_ALONE = 0.03, 5.0, 180.0
+#: Seconds that SQLite waits for a lock, holding IN_USE; and for how long a location whose lock was
+#: waited for in vain is left alone by this process.
+_LOCK_SECONDS, _LEFT_ALONE = 0.03, 180.0
 #: Times that a call is tried if others move the database away.
 _ATTEMPTS = 5
-#: Keys looked up with one connection, rows of one statement that reads, rows of one transaction
-#: that writes or deletes, and pages given back by one that makes the file smaller.
-_KEYS_READ, _ROWS_READ, _ROWS_WRITTEN, _ROWS_DELETED, _PAGES_FREED = 20_000, 500, 4096, 2048, 256
+#: Keys looked up with one connection, rows of one statement that reads, and of one transaction that
+#: writes.
+_KEYS_READ, _ROWS_READ, _ROWS_WRITTEN = 20_000, 500, 4096
 #: Memory of a transaction: one that overflows it locks readers out early. Reading needs no more
 #: than SQLite's own 2 MB, and is slower with more.
 _KB_WRITTEN = 32768
@@ -119,6 +121,19 @@ class _RefusedError(OSError):
 
 
 @dataclasses.dataclass(frozen=True)
+class Limits:
+    """How long a call waits for others, and how much it does before they get their turn."""
+
+    #: Seconds that a call waits for a lock in all, not holding IN_USE.
+    patience: float = 5.0
+    #: Rows of one transaction that deletes; pages given back by one that makes the file smaller.
+    rows_deleted: int = 2048
+    pages_freed: int = 256
+    #: Called with seconds, to wait for others that hold the lock or want it.
+    wait: Callable[[float], Any] = time.sleep
+
+
+@dataclasses.dataclass(frozen=True)
 class FolderStore:
     """Values by table and key in a SQLite database, opened for each call.
 
@@ -128,6 +143,7 @@ class FolderStore:
 
     folder: Path
     max_bytes: int | None
+    limits: Limits = Limits()
 
     @property
     def _home(self):
@@ -179,14 +195,14 @@ class FolderStore:
         with contextlib.suppress(OSError):
             for home in self._moved():
                 _remove(home)
-        while self._run(functools.partial(_evict_some, max_bytes), False):
-            _let_others(_BREATH)
+        while self._run(functools.partial(_evict_some, max_bytes, self.limits), False):
+            self.limits.wait(_BREATH)
 
     def _run(self, work, absent=None, *, create=False, kind=_KEPT):
         """Return work(database), or `absent` if there is none or it can't be used."""
         if time.monotonic() < _FAILED.get(self.folder, 0):
             return absent
-        gives_up, failures = time.monotonic() + _PATIENCE, 0
+        gives_up, failures = time.monotonic() + self.limits.patience, 0
         while True:
             identity = _identity(self._home / kind.name)
             if identity is None and not create:
@@ -197,7 +213,7 @@ class FolderStore:
             except _ERRORS as error:
                 is_busy = _code(error) in _BUSY
                 if is_busy and time.monotonic() < gives_up:
-                    _let_others(random.uniform(0.005, 0.03))  # noqa: S311
+                    self.limits.wait(random.uniform(0.005, 0.03))  # noqa: S311
                     continue
                 failures += 1
                 if is_busy or failures == _ATTEMPTS or not self._recover(error, identity, kind):
@@ -246,9 +262,10 @@ class FolderStore:
         if is_busy:
             _FAILED[self.folder] = time.monotonic() + _LEFT_ALONE
             self._warn(
-                f"has been locked by another process for {_PATIENCE:.0f} seconds ({error}), so for "
-                f"{_LEFT_ALONE / 60:.0f} minutes embeddings are computed again and not kept. Look "
-                f"for a process that is stopped, and name a folder on a disk that has file locks."
+                f"has been locked by another process for {self.limits.patience:.0f} seconds "
+                f"({error}), so for {_LEFT_ALONE / 60:.0f} minutes embeddings are computed again "
+                f"and not kept. Look for a process that is stopped, and name a folder on a disk "
+                f"that has file locks."
             )
         else:
             self._warn(
@@ -281,11 +298,6 @@ class FolderStore:
 
     def _warn(self, what):
         warn_once(self.folder, f"The embedding cache in the folder {self.folder} {what}")
-
-
-def _let_others(seconds):
-    """Wait for others that hold the lock or want it; IN_USE is not held."""
-    time.sleep(seconds)
 
 
 # files --------------------------------------------------------------------------------------------
@@ -476,27 +488,28 @@ def _release(owner, db):
     db.execute("DELETE FROM claims WHERE owner = ?", (owner,))
 
 
-def _evict_some(max_bytes, db):
+def _evict_some(max_bytes, limits, db):
     """Delete some of the oldest rows, or give some space back; return whether more is to do."""
     used = _used(db)
     if used > max_bytes:
         with _transaction(db):
             share = 1 - max_bytes / used
-            n_deleted = sum([_delete_oldest(db, table, share) for table in TABLES])
+            most = limits.rows_deleted
+            n_deleted = sum([_delete_oldest(db, table, share, most) for table in TABLES])
         if n_deleted:
             return True
     n_free = _pragma(db, "freelist_count")
-    db.execute(f"PRAGMA incremental_vacuum({_PAGES_FREED})").fetchall()  # a page a row
+    db.execute(f"PRAGMA incremental_vacuum({limits.pages_freed})").fetchall()  # a page a row
     return 0 < _pragma(db, "freelist_count") < n_free
 
 
-def _delete_oldest(db, table, share):
-    """Delete at most this share of a table's rows, at least one, and return how many."""
+def _delete_oldest(db, table, share, most):
+    """Delete this share of a table's rows, at least one, at most `most`; return how many."""
     ends = f"SELECT (SELECT min(rowid) FROM {table}), (SELECT max(rowid) FROM {table})"  # noqa: S608
     first, last = db.execute(ends).fetchone()
     if first is None:
         return 0
-    n_rows = min(math.ceil((last - first + 1) * share), _ROWS_DELETED)
+    n_rows = min(math.ceil((last - first + 1) * share), most)
     oldest = f"SELECT rowid FROM {table} ORDER BY rowid LIMIT {n_rows}"  # noqa: S608
     return db.execute(f"DELETE FROM {table} WHERE rowid IN ({oldest})").rowcount  # noqa: S608
 
