@@ -1,6 +1,7 @@
 """Few-shot image classification with CLIP and Task Residual Tuning, for scikit-learn."""
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
 
@@ -26,13 +27,32 @@ _HOME = {
 
 __all__ = ["__version__", *_HOME]
 
+if TYPE_CHECKING:
+    from ._classifiers.clap import CLAPClassifier as CLAPClassifier
+    from ._classifiers.clip_adapter import CLIPAdapterClassifier as CLIPAdapterClassifier
+    from ._classifiers.coop import CoOpClassifier as CoOpClassifier
+    from ._classifiers.gda import GDAClassifier as GDAClassifier
+    from ._classifiers.linear_probe import LinearProbeClassifier as LinearProbeClassifier
+    from ._classifiers.taskres import TaskResClassifier as TaskResClassifier
+    from ._classifiers.tip_adapter import TipAdapterClassifier as TipAdapterClassifier
+    from ._classifiers.zero_shot import ZeroShotClassifier as ZeroShotClassifier
+    from ._clip.cache import EmbeddingCache as EmbeddingCache
+    from ._clip.featurizer import CLIPFeaturizer as CLIPFeaturizer
+    from ._clip.images import UnreadableImagesError as UnreadableImagesError
+    from ._clip.pretrained import ModelUnavailableError as ModelUnavailableError
+    from ._clip.text import CLIPTextFeaturizer as CLIPTextFeaturizer
+    from ._search.taskres_cv import TaskResClassifierCV as TaskResClassifierCV
+    from .datasets import load_image_folder as load_image_folder
+    from .datasets import sample_few_shot as sample_few_shot
+    from .pipeline import make_taskres_pipeline as make_taskres_pipeline
+else:  # unknown to type checkers, so that they report names that are not there
 
-def __getattr__(name):
-    """Import a public name when it is first used (PEP 562), and with it what it needs."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name], __name__), name)
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first used (PEP 562), and with it what it needs."""
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(_HOME[name], __name__), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *_HOME])

@@ -1,5 +1,7 @@
 """The version stamp that every estimator of the package carries into its pickle."""
 
+from typing import Any
+
 from sklearn.base import BaseEstimator
 
 from ._messages import warn_user
@@ -14,10 +16,10 @@ class VersionStamp(BaseEstimator):
     scikit-learn stamps only its own classes.
     """
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), _STAMP: __version__}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         written_by = state.pop(_STAMP, "an unknown version")
         if written_by != __version__:

@@ -1,13 +1,17 @@
 """Data for few-shot tasks: folders of images, and k images per class drawn from any labels."""
 
 import itertools
+from os import PathLike
 from pathlib import Path
+from typing import Literal, overload
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state, column_or_1d
 
 from ._clip.files import FORMATS, PREFIX_BYTES, looks_like_image
 from ._messages import warn_user
+from ._typing import RandomState
 
 #: Endings of the image files that are taken from a folder, in any case.
 IMAGE_SUFFIXES = tuple(sorted(itertools.chain(*FORMATS.values())))
@@ -17,7 +21,7 @@ _NAMED_FILES = 3
 _MOST_VALIDATION_SHOTS = 4
 
 
-def load_image_folder(folder):
+def load_image_folder(folder: str | PathLike[str]) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
     """List the images in a folder that has one folder per class.
 
     Parameters
@@ -81,7 +85,7 @@ def load_image_folder(folder):
     return np.array([str(path) for found in paths.values() for path in found]), labels
 
 
-def _files_below(folder):
+def _files_below(folder: Path) -> list[Path]:
     """List the files below a folder, sorted, without the hidden ones."""
     return sorted(
         path
@@ -91,7 +95,7 @@ def _files_below(folder):
     )
 
 
-def _is_image(path):
+def _is_image(path: Path) -> bool:
     if path.suffix:
         return path.suffix.lower() in IMAGE_SUFFIXES
     try:
@@ -101,7 +105,7 @@ def _is_image(path):
         return False
 
 
-def _warn_about_others(others, folder):
+def _warn_about_others(others: list[Path], folder: Path) -> None:
     if others:
         named = ", ".join(str(path.relative_to(folder)) for path in others[:_NAMED_FILES])
         more = ", …" if len(others) > _NAMED_FILES else ""
@@ -111,7 +115,21 @@ def _warn_about_others(others, folder):
         )
 
 
-def sample_few_shot(y, n_shots, *, validation=False, random_state=None):
+@overload
+def sample_few_shot(
+    y: ArrayLike,
+    n_shots: int,
+    *,
+    validation: Literal[False] = False,
+    random_state: RandomState = None,
+) -> NDArray[np.intp]: ...
+@overload
+def sample_few_shot(
+    y: ArrayLike, n_shots: int, *, validation: Literal[True], random_state: RandomState = None
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]: ...
+def sample_few_shot(
+    y: ArrayLike, n_shots: int, *, validation: bool = False, random_state: RandomState = None
+) -> NDArray[np.intp] | tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Draw a few images of each class: the protocol of few-shot papers.
 
     Parameters
@@ -147,11 +165,11 @@ def sample_few_shot(y, n_shots, *, validation=False, random_state=None):
     """
     if not (isinstance(n_shots, int | np.integer) and n_shots >= 1):
         raise ValueError(f"n_shots must be an integer of at least 1. Got {n_shots!r} instead.")
-    y = column_or_1d(y)
-    if len(y) == 0:
+    labels = column_or_1d(y)
+    if len(labels) == 0:
         raise ValueError("y holds no labels to draw from: pass at least one.")
     rng = check_random_state(random_state)
-    shuffled = [rng.permutation(np.flatnonzero(y == label)) for label in np.unique(y)]
+    shuffled = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
     train = np.concatenate([rows[:n_shots] for rows in shuffled])
     if not validation:
         return train

@@ -1,21 +1,26 @@
 """One call for the usual pipeline: images to embeddings to labels, with one CLIP for both wings."""
 
+from os import PathLike
+from typing import Any
+
 from sklearn.pipeline import Pipeline
 
 from ._classifiers.taskres import TaskResClassifier
+from ._clip.cache import CacheLike
 from ._clip.featurizer import CLIPFeaturizer
 from ._clip.text import CLIPTextFeaturizer
+from ._typing import Device, Names
 
 
 def make_taskres_pipeline(
-    model_name="ViT-B-32",
-    pretrained="openai",
+    model_name: str = "ViT-B-32",
+    pretrained: str | PathLike[str] | None = "openai",
     *,
-    templates="a photo of a {}.",
-    cache="memory",
-    device=None,
-    **taskres_params,
-):
+    templates: str | Names = "a photo of a {}.",
+    cache: CacheLike = "memory",
+    device: Device = None,
+    **taskres_params: Any,
+) -> Pipeline:
     """Build the pipeline of a CLIPFeaturizer and a TaskResClassifier on the same CLIP.
 
     Parameters
@@ -50,7 +55,7 @@ def make_taskres_pipeline(
     >>> model.fit(images[:40], y[:40]).score(images[900:], y[900:]) > 0.75
     True
     """
-    shared = {"cache": cache, "device": device}
+    shared: dict[str, Any] = {"cache": cache, "device": device}
     clip = CLIPFeaturizer(model_name, pretrained, **shared)
     base = CLIPTextFeaturizer(model_name, pretrained, templates=templates, **shared)
     taskres = TaskResClassifier(base, device=device, **taskres_params)

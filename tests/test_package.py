@@ -19,7 +19,7 @@ from sklearn_taskres import TaskResClassifier, make_taskres_pipeline
 ROOT = Path(sklearn_taskres.__file__).parent
 
 #: Package part to the parts it may import, from the ground up.
-GROUND = {"_data_sets", "_device", "_formulas", "_messages", "_rows", "_version"}
+GROUND = {"_data_sets", "_device", "_formulas", "_messages", "_rows", "_typing", "_version"}
 MAY_IMPORT = {
     **{part: set() for part in GROUND},
     "_fitting": set(),
@@ -46,10 +46,11 @@ MAY_IMPORT = {
         "_persistence",
         "_search",
     },
-    "datasets": {"_clip.files", "_messages"},
-    "pipeline": {"_classifiers", "_clip"},
+    "datasets": {"_clip.files", "_messages", "_typing"},
+    "pipeline": {"_classifiers", "_clip", "_typing"},
     "inspection": {*GROUND, "inspection", "_classifiers.zero_shot", "_clip.images"},
-    "__init__": {"_version"},
+    # for type checkers alone; that importing it is light has a test of its own
+    "__init__": {"_version", *(home.removeprefix(".") for home in sklearn_taskres._HOME.values())},
     "benchmark": {*GROUND, "benchmark", "_clip", "inspection", *sklearn_taskres.__all__},
 }
 #: What is imported inside functions only, outside its own room: these bring torch along.

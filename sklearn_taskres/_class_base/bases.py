@@ -7,8 +7,10 @@ and describes itself in errors. `as_class_base` is the only place that tells the
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
 
+from .._typing import Base, ClassNames
 from .means import class_means
 from .names import array_rows, class_names_of
 
@@ -16,7 +18,7 @@ from .names import array_rows, class_names_of
 _CLIP_LOGIT_SCALE = 100.0
 
 
-def as_class_base(base):
+def as_class_base(base: Base) -> "ClassBase":
     """Return the object that the value of a `base` parameter stands for.
 
     Parameters
@@ -50,7 +52,14 @@ class ClassBase:
     is_from_images = False
     may_have_lost_norms = False
 
-    def embed(self, labels, class_names, X, y, sample_weight):
+    def embed(
+        self,
+        labels: NDArray[Any],
+        class_names: ClassNames,
+        X: NDArray[Any] | None,
+        y: NDArray[Any] | None,
+        sample_weight: NDArray[Any] | None,
+    ) -> NDArray[Any]:
         """Return raw class embeddings (n_classes, d) of the sorted labels of a fit.
 
         Parameters
@@ -67,18 +76,18 @@ class ClassBase:
         """
         raise NotImplementedError
 
-    def embed_names(self, names):
+    def embed_names(self, names: list[str]) -> NDArray[Any]:
         """Return raw class embeddings (n, d) of names that were not in the fit."""
         raise ValueError(
             "base is not text, so a name alone cannot become a class. Pass {label: raw text "
             "embedding}, or fit with base=CLIPTextFeaturizer()."
         )
 
-    def logit_scale(self):
+    def logit_scale(self) -> float:
         """Return the scale 1/τ of the model that the embeddings come from."""
         return _CLIP_LOGIT_SCALE
 
-    def describe(self):
+    def describe(self) -> str:
         """Return what errors call it."""
         raise NotImplementedError
 
@@ -86,22 +95,29 @@ class ClassBase:
 class TextBase(ClassBase):
     """Class names, embedded by the text tower of a CLIP."""
 
-    def __init__(self, text):
+    def __init__(self, text: Any) -> None:
         self.text = text
 
-    def embed(self, labels, class_names, X, y, sample_weight):
+    def embed(
+        self,
+        labels: NDArray[Any],
+        class_names: ClassNames,
+        X: NDArray[Any] | None,
+        y: NDArray[Any] | None,
+        sample_weight: NDArray[Any] | None,
+    ) -> NDArray[Any]:
         """Embed the names of the labels."""
         return self.embed_names(class_names_of(labels, class_names))
 
-    def embed_names(self, names):
+    def embed_names(self, names: list[str]) -> NDArray[Any]:
         """Embed names by the same templates."""
         return self.text.transform(names)
 
-    def logit_scale(self):
+    def logit_scale(self) -> float:
         """Return the scale that the CLIP learned."""
         return self.text.logit_scale()
 
-    def describe(self):
+    def describe(self) -> str:
         """Name the CLIP."""
         return self.text.describe_model()
 
@@ -111,15 +127,22 @@ class ArrayBase(ClassBase):
 
     may_have_lost_norms = True
 
-    def __init__(self, rows):
+    def __init__(self, rows: ArrayLike) -> None:
         self.rows = rows
 
-    def embed(self, labels, class_names, X, y, sample_weight):
+    def embed(
+        self,
+        labels: NDArray[Any],
+        class_names: ClassNames,
+        X: NDArray[Any] | None,
+        y: NDArray[Any] | None,
+        sample_weight: NDArray[Any] | None,
+    ) -> NDArray[Any]:
         """Pick the row of each label."""
         rows = check_array(self.rows, dtype=[np.float32, np.float64], input_name="base")
         return array_rows(rows, labels, class_names)
 
-    def describe(self):
+    def describe(self) -> str:
         """Say that there is no model to name."""
         return "an array"
 
@@ -129,18 +152,25 @@ class ClassMeansBase(ClassBase):
 
     is_from_images = True
 
-    def embed(self, labels, class_names, X, y, sample_weight):
+    def embed(
+        self,
+        labels: NDArray[Any],
+        class_names: ClassNames,
+        X: NDArray[Any] | None,
+        y: NDArray[Any] | None,
+        sample_weight: NDArray[Any] | None,
+    ) -> NDArray[Any]:
         """Take the means of the classes' unit rows."""
-        if X is None:
+        if X is None or y is None:
             raise ValueError("base='class_means' needs images. Pass X, or a text or array base.")
         return class_means(X, y, sample_weight)
 
-    def describe(self):
+    def describe(self) -> str:
         """Say that there is no model to name."""
         return "class means"
 
 
-def check_nested_params(estimator, params):
+def check_nested_params(estimator: object, params: dict[str, Any]) -> None:
     """Refuse to set ``base__<name>`` while the `base` of an estimator has no parameters.
 
     Parameters

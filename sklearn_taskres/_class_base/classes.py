@@ -3,14 +3,16 @@
 import copy
 from collections.abc import Mapping
 from numbers import Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from .._formulas import scaled_classifier
 from .._messages import listed
+from .._typing import NewClasses
 
 
 class OpenClassesMixin:
@@ -24,7 +26,7 @@ class OpenClassesMixin:
     classes_: np.ndarray
     logit_scale_: float
 
-    def select_classes(self, labels):
+    def select_classes(self, labels: ArrayLike) -> Self:
         """Return a fitted classifier that knows only some of the classes.
 
         What was learned for them is kept as it is, so its logits are columns of this one's, to
@@ -59,7 +61,7 @@ class OpenClassesMixin:
             lambda name: getattr(self, name)[np.isin(self.classes_, wanted)]
         )
 
-    def add_classes(self, classes):
+    def add_classes(self, classes: NewClasses) -> Self:
         """Return a fitted classifier that also knows classes without training images.
 
         A new class gets its zero-shot weights; what was learned for the others is kept as it is.
@@ -87,16 +89,16 @@ class OpenClassesMixin:
                 f"{type(self).__name__} can't add classes without images: "
                 f"{self._cannot_add_classes} Fit again with images of the new classes."
             )
-        classes = self._by_label(classes)
-        labels = self._new_labels(classes)
-        new = self._new_rows(self._embed_new_classes(list(classes.values())))
+        by_label = self._by_label(classes)
+        labels = self._new_labels(by_label)
+        new = self._new_rows(self._embed_new_classes(list(by_label.values())))
         order = np.argsort(np.concatenate([self.classes_, labels]), kind="stable")
         grown = self._with_class_arrays(
             lambda name: np.concatenate(
                 [getattr(self, name), labels if name == "classes_" else new[name]]
             )[order]
         )
-        grown._name_of |= {k: name for k, name in classes.items() if isinstance(name, str)}
+        grown._name_of |= {k: name for k, name in by_label.items() if isinstance(name, str)}
         return grown
 
     @property

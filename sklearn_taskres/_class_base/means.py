@@ -1,13 +1,18 @@
 """Means of images by class, and the norm that class embeddings have."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from .._formulas import CLIP_TEXT_RMS, row_norms, unit
 from .._rows import chunks, working_dtype
 
 
-def class_means(X, y, sample_weight=None):
+def class_means(
+    X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[Any] | None = None
+) -> NDArray[Any]:
     """Mean of the unit rows of each class, (n_classes, d), scaled to the size of CLIP's text rows.
 
     Parameters
@@ -25,12 +30,14 @@ def class_means(X, y, sample_weight=None):
     return means * norm_factor(means, CLIP_TEXT_RMS * means.shape[1] ** 0.5)
 
 
-def class_sums(X, y, weight, n_classes):
+def class_sums(
+    X: NDArray[Any], y: NDArray[Any], weight: NDArray[Any], n_classes: int
+) -> NDArray[Any]:
     """Weighted sum of the rows of each class, (n_classes, d), in the dtype of X (n_samples, d)."""
     by_class = csr_array((weight, (y, np.arange(len(y)))), shape=(n_classes, len(y)))
     return (by_class @ X).astype(X.dtype, copy=False)
 
 
-def norm_factor(rows, mean_norm):
+def norm_factor(rows: NDArray[Any], mean_norm: float) -> float:
     """Return the number that gives the rows, (n, d), the mean norm `mean_norm`."""
     return float(mean_norm / row_norms(rows).mean())

@@ -1,11 +1,15 @@
 """Which name, and which row of an array, belongs to which label."""
 
 from collections.abc import Mapping, Set
+from typing import Any
+
+from numpy.typing import NDArray
 
 from .._messages import listed, warn_once
+from .._typing import ClassNames
 
 
-def class_names_of(labels, class_names):
+def class_names_of(labels: NDArray[Any], class_names: ClassNames) -> list[str]:
     """Find the name of each label.
 
     Parameters
@@ -114,7 +118,7 @@ def _rows_of_names(labels, names):
     return labels.tolist()
 
 
-def names_by_label(labels, class_names):
+def names_by_label(labels: NDArray[Any], class_names: ClassNames) -> dict[Any, str]:
     """Return a dict of label to the name that `class_names` gives it, empty if that is None."""
     if class_names is None:
         return {}
@@ -149,7 +153,7 @@ def _rows_in_order(labels, n_rows, what):
     )
 
 
-def array_rows(base, labels, class_names):
+def array_rows(base: NDArray[Any], labels: NDArray[Any], class_names: ClassNames) -> NDArray[Any]:
     """Pick the row of each label from an array base.
 
     Parameters

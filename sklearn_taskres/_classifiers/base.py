@@ -3,10 +3,12 @@
 import os
 from collections.abc import Mapping, Set
 from numbers import Real
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import ClassifierMixin
 from sklearn.utils import check_array, compute_sample_weight
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
@@ -19,6 +21,7 @@ from .._formulas import check_norms, row_norms, scaled_classifier, unit
 from .._messages import warn_user
 from .._persistence import VersionStamp
 from .._rows import check_finite, chunks, is_streamed, working_dtype
+from .._typing import fit_context
 
 #: Dtypes of computation; anything else, float16 and integers among it, is read into the first.
 _DTYPES = [np.float32, np.float64]
@@ -88,8 +91,8 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
     _unit_rows_act = ""
 
     @all_or_nothing
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Learn from image embeddings and labels.
 
         Parameters
@@ -292,7 +295,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
     def _zero_shot_logits(self, X):
         return unit(X) @ scaled_classifier(self.base_, self.logit_scale_).T
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters, those of a text base by ``base__<name>`` among them.
 
         Parameters
@@ -325,7 +328,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         X = self._validated(X, reset=False)
         return np.concatenate([self._logits(rows) for _, rows in chunks(X)])
 
-    def decision_function(self, X):
+    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
         """Logits of each class.
 
         Parameters
@@ -341,7 +344,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         logits = self._validated_logits(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Label of the class with the highest logit.
 
         Parameters
@@ -356,7 +359,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         winners = self._validated_logits(X).argmax(axis=1)
         return self.classes_[winners]
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Probability of each class: the softmax of the logits, in float64.
 
         Parameters
@@ -371,7 +374,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         """
         return softmax(self._validated_logits(X).astype(np.float64), axis=1)
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Logarithm of the probability of each class, exact where the probability underflows.
 
         Parameters

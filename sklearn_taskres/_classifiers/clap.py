@@ -1,6 +1,7 @@
 """CLAP: a linear probe that starts at the text embeddings and is held near them, class by class."""
 
 from numbers import Integral, Real
+from typing import Literal
 
 import numpy as np
 from scipy.special import softmax
@@ -8,6 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._formulas import scaled_classifier, unit
+from .._typing import Base, Callbacks, ClassNames, ClassWeight, Device, Precision, RandomState
 from .training import TrainedClassifier
 
 _MOMENTUM = 0.9
@@ -183,22 +185,22 @@ class CLAPClassifier(TrainedClassifier):
 
     def __init__(
         self,
-        base=None,
+        base: Base = None,
         *,
-        class_names=None,
-        penalty="auto",
-        base_norm=None,
-        logit_scale=None,
-        lr=0.1,
-        max_epochs=300,
-        batch_size=256,
-        class_weight=None,
-        callbacks=None,
-        device=None,
-        precision="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        class_names: ClassNames = None,
+        penalty: float | Literal["auto"] = "auto",
+        base_norm: float | None = None,
+        logit_scale: float | None = None,
+        lr: float = 0.1,
+        max_epochs: int = 300,
+        batch_size: int = 256,
+        class_weight: ClassWeight = None,
+        callbacks: Callbacks = None,
+        device: Device = None,
+        precision: Precision = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.base = base
         self.class_names = class_names
         self.penalty = penalty

@@ -1,11 +1,13 @@
 """CLIP-Adapter: a bottleneck network, blended into the image or the class embeddings."""
 
 from numbers import Integral, Real
+from typing import Literal
 
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._formulas import scaled_classifier, unit
+from .._typing import Base, Callbacks, ClassNames, ClassWeight, Device, Precision, RandomState
 from .training import TrainedClassifier, auto_max_epochs
 
 
@@ -174,25 +176,25 @@ class CLIPAdapterClassifier(TrainedClassifier):
 
     def __init__(
         self,
-        base=None,
+        base: Base = None,
         *,
-        class_names=None,
-        branch="image",
-        ratio=0.2,
-        reduction=4,
-        base_norm=None,
-        logit_scale=None,
-        lr=1e-3,
-        max_epochs="auto",
-        batch_size=32,
-        weight_decay=5e-4,
-        class_weight=None,
-        callbacks=None,
-        device=None,
-        precision="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        class_names: ClassNames = None,
+        branch: Literal["image", "text", "text-direct", "text-additive"] = "image",
+        ratio: float = 0.2,
+        reduction: int = 4,
+        base_norm: float | None = None,
+        logit_scale: float | None = None,
+        lr: float = 1e-3,
+        max_epochs: int | Literal["auto"] = "auto",
+        batch_size: int = 32,
+        weight_decay: float = 5e-4,
+        class_weight: ClassWeight = None,
+        callbacks: Callbacks = None,
+        device: Device = None,
+        precision: Precision = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.base = base
         self.class_names = class_names
         self.branch = branch

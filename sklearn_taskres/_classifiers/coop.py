@@ -1,6 +1,7 @@
 """Context optimisation: the words around the class names, learned through CLIP's text tower."""
 
 from numbers import Integral, Real
+from typing import Literal, Self
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -8,6 +9,16 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._class_base.names import class_names_of
 from .._formulas import scaled_classifier, unit
+from .._typing import (
+    Base,
+    Callbacks,
+    ClassNames,
+    ClassWeight,
+    Device,
+    NewClasses,
+    Precision,
+    RandomState,
+)
 from .training import TrainedClassifier, auto_max_epochs
 
 #: Standard deviation of context vectors that start at random.
@@ -169,26 +180,26 @@ class CoOpClassifier(TrainedClassifier):
 
     def __init__(
         self,
-        base=None,
+        base: Base = None,
         *,
-        class_names=None,
-        n_context=16,
-        class_specific=False,
-        class_token_position="end",  # noqa: S107 (no password)
-        context_init=None,
-        base_norm=None,
-        logit_scale=None,
-        lr=2e-3,
-        max_epochs="auto",
-        batch_size=32,
-        weight_decay=5e-4,
-        class_weight=None,
-        callbacks=None,
-        device=None,
-        precision="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        class_names: ClassNames = None,
+        n_context: int = 16,
+        class_specific: bool = False,
+        class_token_position: Literal["end", "middle"] = "end",  # noqa: S107 (no password)
+        context_init: str | None = None,
+        base_norm: float | None = None,
+        logit_scale: float | None = None,
+        lr: float = 2e-3,
+        max_epochs: int | Literal["auto"] = "auto",
+        batch_size: int = 32,
+        weight_decay: float = 5e-4,
+        class_weight: ClassWeight = None,
+        callbacks: Callbacks = None,
+        device: Device = None,
+        precision: Precision = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.base = base
         self.class_names = class_names
         self.n_context = n_context
@@ -282,7 +293,7 @@ class CoOpClassifier(TrainedClassifier):
             return None
         return "with class_specific=True each class learns a context of its own from its images."
 
-    def add_classes(self, classes):
+    def add_classes(self, classes: NewClasses) -> Self:
         """Return a fitted classifier that also knows classes without training images.
 
         A class given by its name gets the learned context in its prompt; one given by an embedding
@@ -305,11 +316,11 @@ class CoOpClassifier(TrainedClassifier):
             If a label is known already or of another kind than the others, the name is too long for
             the context, or each class has a context of its own (``class_specific=True``).
         """
-        classes = self._by_label(classes)
-        grown = super().add_classes(classes)
-        labels = [label for label, value in classes.items() if isinstance(value, str)]
+        by_label = self._by_label(classes)
+        grown = super().add_classes(by_label)
+        labels = [label for label, value in by_label.items() if isinstance(value, str)]
         if labels:
-            names = [classes[label] for label in labels]
+            names = [by_label[label] for label in labels]
             known = grown.classes_.tolist()
             rows = [known.index(label) for label in labels]
             grown.coef_[rows] = self._coef(self._prompt_tower(names, self.context_.shape[-2]))

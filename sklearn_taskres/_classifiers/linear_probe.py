@@ -2,6 +2,7 @@
 
 import warnings
 from numbers import Integral, Real
+from typing import Literal
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -11,6 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._formulas import unit
 from .._held_out import held_out_score, shot_folds
+from .._typing import ClassWeight, RandomState
 from .base import BaseCLIPClassifier
 
 #: C where no image can be held out.
@@ -144,8 +146,14 @@ class LinearProbeClassifier(BaseCLIPClassifier):
     _cannot_add_classes = "a linear probe learns the weights of a class from its images alone."
 
     def __init__(
-        self, C="auto", *, normalize=True, max_iter=1000, class_weight=None, random_state=None
-    ):
+        self,
+        C: float | Literal["auto"] = "auto",
+        *,
+        normalize: bool = True,
+        max_iter: int = 1000,
+        class_weight: ClassWeight = None,
+        random_state: RandomState = None,
+    ) -> None:
         self.C = C
         self.normalize = normalize
         self.max_iter = max_iter

@@ -2,6 +2,7 @@
 
 import math
 from numbers import Integral, Real
+from typing import Literal
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -10,6 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._formulas import scaled_classifier, unit
 from .._held_out import held_out_score, shot_folds
+from .._typing import Base, Callbacks, ClassNames, ClassWeight, Device, Precision, RandomState
 from .training import TrainedClassifier
 
 #: Candidates of a search, and what is taken without one.
@@ -200,25 +202,25 @@ class TipAdapterClassifier(TrainedClassifier):
 
     def __init__(
         self,
-        base=None,
+        base: Base = None,
         *,
-        class_names=None,
-        fine_tune=False,
-        alpha="auto",
-        beta="auto",
-        base_norm=None,
-        logit_scale=None,
-        lr=1e-3,
-        max_epochs=20,
-        batch_size=256,
-        weight_decay=0.01,
-        class_weight=None,
-        callbacks=None,
-        device=None,
-        precision="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        class_names: ClassNames = None,
+        fine_tune: bool = False,
+        alpha: float | Literal["auto"] = "auto",
+        beta: float | Literal["auto"] = "auto",
+        base_norm: float | None = None,
+        logit_scale: float | None = None,
+        lr: float = 1e-3,
+        max_epochs: int = 20,
+        batch_size: int = 256,
+        weight_decay: float = 0.01,
+        class_weight: ClassWeight = None,
+        callbacks: Callbacks = None,
+        device: Device = None,
+        precision: Precision = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.base = base
         self.class_names = class_names
         self.fine_tune = fine_tune

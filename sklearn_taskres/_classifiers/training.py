@@ -1,11 +1,14 @@
 """What the siblings share that the engine trains: parameters of training, and the call."""
 
 from numbers import Integral
+from typing import Any
 
+from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._formulas import scaled_classifier, unit
 from .._held_out import images_per_class
+from .._typing import Callbacks, Device, Precision
 from .base import BaseCLIPClassifier
 
 #: Steps of the longest published recipe: ImageNet, 16 shots, 200 epochs of 62.
@@ -28,9 +31,9 @@ class TrainedClassifier(BaseCLIPClassifier):
         "verbose": ["verbose"],
     }
     batch_size: int
-    callbacks: list | None
-    device: object
-    precision: str
+    callbacks: Callbacks
+    device: Device
+    precision: Precision
     verbose: int
 
     def _prepare(self, X, y, sample_weight):
@@ -67,7 +70,7 @@ class TrainedClassifier(BaseCLIPClassifier):
         return train(formula, learned, rows, y, **{**ours, **how})
 
 
-def check_callbacks(callbacks):
+def check_callbacks(callbacks: Callbacks) -> None:
     """Refuse what skorch could not notify."""
     for item in callbacks or ():
         named = isinstance(item, tuple) and len(item) == 2
@@ -78,7 +81,7 @@ def check_callbacks(callbacks):
             )
 
 
-def auto_max_epochs(y, batch_size, *, many, one=100):
+def auto_max_epochs(y: NDArray[Any], batch_size: int | None, *, many: int, one: int = 100) -> int:
     """Epochs: `one` for one image per class (median), 100 up to 4, else `many`.
 
     Never more than 12 400 steps in all, if `batch_size` is given.
@@ -101,6 +104,6 @@ def auto_max_epochs(y, batch_size, *, many, one=100):
     return min(wanted, max(1, _MOST_STEPS // max(1, len(y) // batch_size)))
 
 
-def auto_lr(n_classes):
+def auto_lr(n_classes: int) -> float:
     """Learning rate of the published recipe: 2e-3, for 1000 classes (ImageNet) and more 2e-4."""
     return 2e-3 if n_classes < 1000 else 2e-4

@@ -1,12 +1,15 @@
 """Zero-shot classification: the base alone, no training."""
 
+from typing import Self
+
 import numpy as np
-from sklearn.base import _fit_context
+from numpy.typing import ArrayLike
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from .._fitting import all_or_nothing
 from .._formulas import scaled_classifier
+from .._typing import Base, ClassNames, fit_context
 from .base import BaseCLIPClassifier
 
 
@@ -74,15 +77,24 @@ class ZeroShotClassifier(BaseCLIPClassifier):
     array(['cat'], dtype='<U4')
     """
 
-    def __init__(self, base=None, *, class_names=None, base_norm=None, logit_scale=None):
+    def __init__(
+        self,
+        base: Base = None,
+        *,
+        class_names: ClassNames = None,
+        base_norm: float | None = None,
+        logit_scale: float | None = None,
+    ) -> None:
         self.base = base
         self.class_names = class_names
         self.base_norm = base_norm
         self.logit_scale = logit_scale
 
     @all_or_nothing
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self, X: ArrayLike | None, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Find the class embeddings.
 
         Parameters

@@ -6,11 +6,15 @@ import multiprocessing
 import numbers
 import os
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .._messages import warn_once
+from .._typing import Images
 from .claims import Claims
 from .digests import (
     content_digest,
@@ -32,6 +36,9 @@ __all__ = ["EmbeddingCache", "as_cache", "content_digest", "embedding_keys", "te
 _AT_ONCE = 4096
 #: Bytes of a digest.
 DIGEST_BYTES = 32
+
+#: Keys of embeddings; None is never found and not kept.
+Keys: TypeAlias = Sequence[bytes | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,11 +116,11 @@ class EmbeddingCache:
     >>> folder.cleanup()
     """
 
-    location: str | os.PathLike | None = "memory"
+    location: str | os.PathLike[str] | None = "memory"
     _: dataclasses.KW_ONLY
     max_bytes: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not (self.location is None or (self.location and is_path(self.location))):
             raise ValueError(
                 f"The 'location' parameter of EmbeddingCache must be 'memory', a folder or None. "
@@ -132,16 +139,16 @@ class EmbeddingCache:
     # what users ask and do ------------------------------------------------------------------------
 
     @property
-    def entries(self):
+    def entries(self) -> int:
         """Number of embeddings kept."""
         return self._store().entries()
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Bytes taken: of memory, or of the folder's disk, damaged databases included."""
         return self._store().size()
 
-    def clear(self):
+    def clear(self) -> None:
         """Drop everything, also what other caches of this location or other processes put.
 
         Needs no free space. A process that is writing goes on unharmed. In a folder only the
@@ -154,7 +161,7 @@ class EmbeddingCache:
         """
         self._store().clear()
 
-    def evict(self, max_bytes):
+    def evict(self, max_bytes: int) -> None:
         """Drop entries until at most `max_bytes` are taken.
 
         Memory drops what was used least recently, a folder damaged databases and then what was
@@ -171,7 +178,7 @@ class EmbeddingCache:
 
     # what featurizers ask and do ------------------------------------------------------------------
 
-    def digests(self, images):
+    def digests(self, images: Images) -> list[bytes | None]:
         """Return the digest of each image's content; files that are known are not opened.
 
         Parameters
@@ -200,7 +207,7 @@ class EmbeddingCache:
             store.write(DIGESTS, new)
         return digests
 
-    def get(self, keys, width):
+    def get(self, keys: Keys, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return the embeddings that are kept.
 
         Parameters
@@ -222,7 +229,7 @@ class EmbeddingCache:
         found = np.zeros(len(position), dtype=bool)
         target, size = rows.reshape(-1).view(np.uint8).data, rows.itemsize * width
 
-        def take(key, value):
+        def take(key: bytes, value: bytes) -> None:
             index = position.get(key)
             if index is not None:
                 target[index * size : (index + 1) * size] = value
@@ -233,7 +240,7 @@ class EmbeddingCache:
         rows = rows.astype(np.float32, copy=False)  # big-endian machines
         return (rows, found) if len(position) == len(where) else (rows[where], found[where])
 
-    def put(self, keys, rows):
+    def put(self, keys: Keys, rows: ArrayLike) -> None:
         """Keep embeddings, replacing what has the same keys.
 
         A folder is written in transactions of 4096 rows, a few milliseconds each; interrupting
@@ -255,7 +262,7 @@ class EmbeddingCache:
         self._store().write(EMBEDDINGS, items)
 
     @contextlib.contextmanager
-    def collect_puts(self, seconds=1.0):
+    def collect_puts(self, seconds: float = 1.0) -> Iterator[Callable[[Keys, ArrayLike], None]]:
         """Give a `put` for small batches, kept together every few seconds and at the end.
 
         A folder takes milliseconds for each put, however small. Whatever ends the block, also an
@@ -275,13 +282,13 @@ class EmbeddingCache:
         rows: list = []
         begun = time.monotonic()
 
-        def put(new_keys, new_rows):
+        def put(new_keys: Keys, new_rows: ArrayLike) -> None:
             keys.extend(new_keys)
             rows.extend(np.asarray(new_rows, dtype=np.float32))
             if time.monotonic() - begun > seconds or len(keys) >= _AT_ONCE:
                 flush()
 
-        def flush():
+        def flush() -> None:
             nonlocal begun
             if keys:
                 self.put(keys, rows)
@@ -294,7 +301,7 @@ class EmbeddingCache:
         finally:
             flush()
 
-    def claims(self):
+    def claims(self) -> Claims:
         """Return Claims, with which a pass leaves to others what they are encoding for this cache.
 
         Returns
@@ -320,12 +327,16 @@ class EmbeddingCache:
         return FolderStore(folder, self.max_bytes)
 
 
-def as_cache(cache):
+#: What a `cache` parameter takes.
+CacheLike: TypeAlias = EmbeddingCache | str | os.PathLike[str] | None
+
+
+def as_cache(cache: CacheLike) -> EmbeddingCache:
     """Return the EmbeddingCache that a `cache` parameter stands for: itself, or a location."""
     return cache if isinstance(cache, EmbeddingCache) else EmbeddingCache(cache)
 
 
-def _expanded(location):
+def _expanded(location: str | os.PathLike[str]) -> Path:
     try:
         return Path(location).expanduser()
     except RuntimeError as error:
@@ -335,12 +346,12 @@ def _expanded(location):
         ) from error
 
 
-def _check_bytes(must_be, value):
+def _check_bytes(must_be: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not float(value) >= 0:
         raise ValueError(f"{must_be} a number of bytes, 0 or more. Got {value!r} instead.")
 
 
-def _warn_in_workers():
+def _warn_in_workers() -> None:
     if multiprocessing.parent_process() is not None:
         warn_once(
             "memory",

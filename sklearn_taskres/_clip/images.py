@@ -4,8 +4,10 @@ import collections.abc
 import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from .files import as_value_error, bytes_to_read, file_content, opened
@@ -49,15 +51,15 @@ class UnreadableImagesError(ValueError):
         The indices alone: ``numpy.delete(X, error.indices)`` is what can be read.
     """
 
-    def __init__(self, failures):
+    def __init__(self, failures: list[tuple[int, str, str]]) -> None:
         super().__init__(failures)
         self.failures = failures
 
     @property
-    def indices(self):
+    def indices(self) -> list[int]:
         return [index for index, _, _ in self.failures]
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [
             f"  {index}: {name}: {why}" for index, name, why in self.failures[:_NAMED_FAILURES]
         ]
@@ -69,7 +71,7 @@ class UnreadableImagesError(ValueError):
         )
 
 
-def list_images(X):
+def list_images(X: Any) -> NDArray[Any] | list[Any]:
     """Return the images that `X` holds, as a sequence of what `read_image` takes.
 
     Parameters
@@ -133,7 +135,7 @@ def _check_stack(X):
         )
 
 
-def read_image(image):
+def read_image(image: Any) -> Image.Image:
     """Return an image as a PIL image of mode RGB, upright by its EXIF orientation.
 
     Transparent images are laid on white, the page they were drawn for; 16-bit grey is scaled to 8
@@ -160,7 +162,7 @@ def read_image(image):
 
 
 @contextlib.contextmanager
-def open_image(image):
+def open_image(image: Any) -> collections.abc.Iterator[tuple[Image.Image, bytes | None]]:
     """Read an image for the block alone, and keep its memory reserved there; see `read_image`.
 
     Yields
@@ -213,7 +215,7 @@ def _from_pixels(image, block):
     raise ValueError(f"not an image, which is {_KINDS}")
 
 
-def describe_image(image):
+def describe_image(image: Any) -> str:
     """Return a short name of an image for messages: its path, or what it is."""
     if isinstance(image, str | os.PathLike):
         with contextlib.suppress(Exception):  # a path-like object may raise anything

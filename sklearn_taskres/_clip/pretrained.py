@@ -15,12 +15,14 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import safetensors.torch
 import torch
 from open_clip.pretrained import download_pretrained_from_hf
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+from PIL.Image import Image
 
 from .downloads import ModelUnavailableError, fetched, first_line, hub_address, unavailable
 from .resizing import make_resize
@@ -75,11 +77,11 @@ class ModelSource:
     other_files: tuple = ()
 
     @property
-    def embedding_size(self):
+    def embedding_size(self) -> int:
         """Elements of an embedding, d."""
         return self.config["embed_dim"]
 
-    def fingerprint(self, precision):
+    def fingerprint(self, precision: str) -> str:
         """Text that is equal only where embeddings are: architecture, weights, preprocessing.
 
         Costs a pass over the weights if they are a file, and nothing else.
@@ -89,7 +91,7 @@ class ModelSource:
         parts += [(path.name, _file_digest(path)) for path in self.other_files]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
-    def preprocess(self):
+    def preprocess(self) -> Callable[[Image], Image]:
         """Return the transform of a PIL image of mode RGB to another one, of the size it takes.
 
         It does what open_clip does before the last steps, to a tensor and to zero mean and unit
@@ -97,7 +99,7 @@ class ModelSource:
         """
         return make_resize(**self.preprocessing)
 
-    def tokenizer(self):
+    def tokenizer(self) -> Callable[[list[str]], torch.Tensor]:
         """Return the tokenizer: a list of prompts to token ids, int64 (n, context)."""
         self._require_transformers("hf_tokenizer_name")
         try:
@@ -105,7 +107,7 @@ class ModelSource:
         except Exception as error:  # transformers raises many kinds
             raise self._failed("tokenizer", error) from None
 
-    def model(self):
+    def model(self) -> tuple[torch.nn.Module, torch.Tensor | None]:
         """Return the model, in eval mode and without gradients, and the token ids it knows.
 
         Returns
@@ -159,7 +161,7 @@ class ModelSource:
 # finding --------------------------------------------------------------------------------------
 
 
-def find_model(model_name, pretrained):
+def find_model(model_name: str, pretrained: str | os.PathLike[str] | None) -> ModelSource:
     """Return what a model's name and weights stand for.
 
     Parameters
@@ -190,7 +192,7 @@ def find_model(model_name, pretrained):
     return _architecture_source(model_name, model_name.replace("/", "-"), pretrained)
 
 
-def names_its_weights(model_name):
+def names_its_weights(model_name: str) -> bool:
     """Whether a model's name says which weights it has, so that `pretrained` is ignored."""
     return model_name == BUNDLED or model_name.startswith(("local-dir:", "hf-hub:"))
 
@@ -208,7 +210,7 @@ def _bundled_source():
     return ModelSource(BUNDLED, config, preprocessing, lambda: weights, find_tokenizer)
 
 
-def model_folder(model_name):
+def model_folder(model_name: str) -> Path:
     """Return the folder of a name "local-dir:<folder>"."""
     return Path(os.path.expanduser(model_name.partition(":")[2]))
 
@@ -261,7 +263,7 @@ def _hub_source(model_name, repository):
     )
 
 
-def architecture_config(name):
+def architecture_config(name: str) -> dict[str, Any] | None:
     """Return open_clip's configuration of an architecture, a dict; None for an unknown name."""
     return open_clip.get_model_config(name)
 
@@ -385,7 +387,7 @@ def _preprocessing(config, changes):
     return {**merged, "size": config["vision_cfg"].get("image_size", 224)}
 
 
-def file_stamp(path):
+def file_stamp(path: str | os.PathLike[str]) -> tuple:
     """Return the state of a file: another one as soon as the file is changed or replaced."""
     state = os.stat(path)
     times = state.st_mtime_ns, state.st_ctime_ns
@@ -406,7 +408,7 @@ def _digest(path, *state):
 # building -------------------------------------------------------------------------------------
 
 
-def build_model(config_path):
+def build_model(config_path: str | os.PathLike[str]) -> torch.nn.Module:
     """Return a CLIP with random weights, in train mode, from a JSON configuration.
 
     Parameters
@@ -423,7 +425,7 @@ def build_model(config_path):
     return _new_model(_read_config(config_path)[0])
 
 
-def build_tokenizer(config_path):
+def build_tokenizer(config_path: str | os.PathLike[str]) -> Callable[[list[str]], torch.Tensor]:
     """Return the tokenizer of a configuration: list of prompts to token ids, (n, context)."""
     return own_tokenizer(_read_config(config_path)[0]["text_cfg"])
 

@@ -2,26 +2,31 @@
 
 from numbers import Integral
 from os import PathLike
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 import numpy as np
-from sklearn.base import _fit_context
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._typing import Device, Names, Precision, fit_context
 from .base import CLIPTransformer
-from .cache import EmbeddingCache, as_cache, embedding_keys, text_digest
+from .cache import CacheLike, EmbeddingCache, as_cache, embedding_keys, text_digest
 from .prompts import TEMPLATES
+
+if TYPE_CHECKING:
+    from .prompt_tower import PromptTower
 
 
 class ClassFeatures(NamedTuple):
     """Class embeddings taken apart: ``hidden @ projection + bias`` are the class embeddings."""
 
     #: Mean over templates of the text features before the projection, float32 (K, W).
-    hidden: np.ndarray
+    hidden: NDArray[np.float32]
     #: CLIP's text projection, float32 (W, d).
-    projection: np.ndarray
+    projection: NDArray[np.float32]
     #: Bias of the projection, float32 (d,), or None where the model has none.
-    bias: np.ndarray | None
+    bias: NDArray[np.float32] | None
 
 
 class CLIPTextFeaturizer(CLIPTransformer):
@@ -106,16 +111,16 @@ class CLIPTextFeaturizer(CLIPTransformer):
 
     def __init__(
         self,
-        model_name="ViT-B-32",
-        pretrained="openai",
+        model_name: str = "ViT-B-32",
+        pretrained: str | PathLike[str] | None = "openai",
         *,
-        templates="a photo of a {}.",
-        replace_underscores=True,
-        batch_size=256,
-        device=None,
-        precision="auto",
-        cache="memory",
-    ):
+        templates: str | Names = "a photo of a {}.",
+        replace_underscores: bool = True,
+        batch_size: int = 256,
+        device: Device = None,
+        precision: Precision = "auto",
+        cache: CacheLike = "memory",
+    ) -> None:
         self.model_name = model_name
         self.pretrained = pretrained
         self.templates = templates
@@ -125,8 +130,8 @@ class CLIPTextFeaturizer(CLIPTransformer):
         self.precision = precision
         self.cache = cache
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X=None, y=None):
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: object = None, y: object = None) -> Self:
         """Check the parameters and learn nothing.
 
         Parameters
@@ -144,7 +149,7 @@ class CLIPTextFeaturizer(CLIPTransformer):
         self._templates()
         return self
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> NDArray[np.float32]:
         """Embed class names.
 
         Parameters
@@ -168,7 +173,7 @@ class CLIPTextFeaturizer(CLIPTransformer):
         self._validate_params()
         return self._mean_over_templates(X, "encode_texts", self._source().embedding_size)
 
-    def class_features(self, class_names):
+    def class_features(self, class_names: ArrayLike) -> ClassFeatures:
         """Return class embeddings taken apart at CLIP's text projection.
 
         An enhanced base tunes the projection, and needs what it is applied to.
@@ -193,7 +198,15 @@ class CLIPTextFeaturizer(CLIPTransformer):
         hidden = self._mean_over_templates(class_names, "text_features", len(projection))
         return ClassFeatures(hidden, projection, bias)
 
-    def prompt_tower(self, class_names, context, position="end", *, device=None, dtype="float32"):
+    def prompt_tower(
+        self,
+        class_names: ArrayLike,
+        context: int | str,
+        position: Literal["end", "middle"] = "end",
+        *,
+        device: Device = None,
+        dtype: DTypeLike = "float32",
+    ) -> "PromptTower":
         """Return CLIP's frozen text tower as a function of what stands around the class names.
 
         Context vectors take the place of a template, as CoOp learns them; `templates` are not used.
@@ -230,7 +243,7 @@ class CLIPTextFeaturizer(CLIPTransformer):
         encoder = self._encoder(resolve_device(self.device if device is None else device, dtype))
         return PromptTower(encoder, self._names(class_names), context, position)
 
-    def logit_scale(self):
+    def logit_scale(self) -> float:
         """Return the scale of cosines that the CLIP learned, 1/τ, about 100 for OpenAI's."""
         self._validate_params()
         return float(self._cached([""], "logit_scale", 1)[0, 0])
@@ -285,7 +298,7 @@ class CLIPTextFeaturizer(CLIPTransformer):
             f"Got {self.templates!r} instead."
         )
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
         tags.input_tags.two_d_array = False

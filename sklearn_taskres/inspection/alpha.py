@@ -1,7 +1,13 @@
 """Accuracy against alpha, from the results of a search."""
 
-import numpy as np
+from collections.abc import Mapping
+from typing import Any, Self
 
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+
+from .._typing import Axes
 from ._drawing import COLORS, NEUTRAL, WORSE, axes_or_new, set_message, signed
 
 
@@ -50,7 +56,9 @@ class AlphaDisplay:
     0.5
     """
 
-    def __init__(self, alphas, *, mean, error, score_name="accuracy"):
+    def __init__(
+        self, alphas: ArrayLike, *, mean: ArrayLike, error: ArrayLike, score_name: str = "accuracy"
+    ) -> None:
         order = np.argsort(np.asarray(alphas, dtype=float), kind="stable")
         self.alphas = np.asarray(alphas, dtype=float)[order]
         self.mean = np.asarray(mean)[order]
@@ -59,7 +67,14 @@ class AlphaDisplay:
         self.best_alpha_ = float(self.alphas[np.nanargmax(self.mean)])
 
     @classmethod
-    def from_estimator(cls, search, *, metric="score", score_name=None, ax=None):
+    def from_estimator(
+        cls,
+        search: BaseEstimator,
+        *,
+        metric: str = "score",
+        score_name: str | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
         """Draw a fitted search.
 
         Parameters
@@ -89,7 +104,15 @@ class AlphaDisplay:
         return cls.from_cv_results(search.cv_results_, metric=metric, score_name=score_name, ax=ax)
 
     @classmethod
-    def from_cv_results(cls, cv_results, *, param=None, metric="score", score_name=None, ax=None):
+    def from_cv_results(
+        cls,
+        cv_results: Mapping[str, Any],
+        *,
+        param: str | None = None,
+        metric: str = "score",
+        score_name: str | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
         """Draw the results of a search.
 
         Parameters
@@ -130,7 +153,7 @@ class AlphaDisplay:
         )
         return display.plot(ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw mean and band.
 
         Parameters
@@ -149,7 +172,7 @@ class AlphaDisplay:
         ax.fill_between(places, low, high, color=COLORS[0], alpha=0.2, lw=0, label="± 1 std. error")
         ax.plot(places, self.mean, color=COLORS[0], marker="o", label="mean over the folds")
         best = int(np.nanargmax(self.mean))
-        style = {"color": WORSE, "marker": "*", "s": 170, "zorder": 3}
+        style: dict[str, Any] = {"color": WORSE, "marker": "*", "s": 170, "zorder": 3}
         ax.scatter(best, self.mean[best], label=f"best, α = {self.best_alpha_:g}", **style)
         if self.alphas[0] == 0:
             ax.axhline(self.mean[0], color=NEUTRAL, ls="--", lw=1, label="zero-shot, α = 0")

@@ -1,8 +1,13 @@
 """What training changed, class by class: where it helped and where it hurt."""
 
+from typing import Self
+
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from .._typing import Axes, Images
 from ._drawing import (
     BETTER,
     NEUTRAL,
@@ -70,7 +75,16 @@ class ClassGainDisplay:
     ['cat']
     """
 
-    def __init__(self, before, after, *, labels, counts, display_labels=None, magnitudes=None):
+    def __init__(
+        self,
+        before: ArrayLike,
+        after: ArrayLike,
+        *,
+        labels: ArrayLike,
+        counts: ArrayLike,
+        display_labels: ArrayLike | None = None,
+        magnitudes: ArrayLike | None = None,
+    ) -> None:
         self.before = np.asarray(before)
         self.after = np.asarray(after)
         self.labels = np.asarray(labels)
@@ -81,7 +95,16 @@ class ClassGainDisplay:
         self.worse_ = self.labels[self._worse()]
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, display_labels=None, n_classes=20, ax=None):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: Images,
+        y: ArrayLike,
+        *,
+        display_labels: ArrayLike | None = None,
+        n_classes: int = 20,
+        ax: Axes | None = None,
+    ) -> Self:
         """Draw what a fitted classifier changed against zero-shot.
 
         Parameters
@@ -134,16 +157,16 @@ class ClassGainDisplay:
     @classmethod
     def from_predictions(
         cls,
-        y_true,
-        y_before,
-        y_after,
+        y_true: ArrayLike,
+        y_before: ArrayLike,
+        y_after: ArrayLike,
         *,
-        labels=None,
-        display_labels=None,
-        magnitudes=None,
-        n_classes=20,
-        ax=None,
-    ):
+        labels: ArrayLike | None = None,
+        display_labels: ArrayLike | None = None,
+        magnitudes: ArrayLike | None = None,
+        n_classes: int = 20,
+        ax: Axes | None = None,
+    ) -> Self:
         """Draw what changed between two sets of predictions.
 
         Parameters
@@ -173,21 +196,21 @@ class ClassGainDisplay:
         ValueError
             If a label is not among `labels`, or lengths differ.
         """
-        labels, (truth, before, after) = coded_labels(
+        classes, (truth, before, after) = coded_labels(
             labels, y_true=y_true, y_before=y_before, y_after=y_after
         )
-        counts = np.bincount(truth, minlength=len(labels))
+        counts = np.bincount(truth, minlength=len(classes))
         display = cls(
             _recall(truth, before, counts),
             _recall(truth, after, counts),
-            labels=labels,
+            labels=classes,
             counts=counts,
             display_labels=display_labels,
             magnitudes=magnitudes,
         )
         return display.plot(ax, n_classes=n_classes)
 
-    def plot(self, ax=None, *, n_classes=20):
+    def plot(self, ax: Axes | None = None, *, n_classes: int = 20) -> Self:
         """Draw the classes that gained most and those that lost most.
 
         Parameters

@@ -1,10 +1,12 @@
 """Accuracy of several methods against the number of images per class."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Real
+from typing import Any, Literal, Self
 
 import numpy as np
 
+from .._typing import Axes
 from ._drawing import NEUTRAL, axes_or_new, curve_styles, set_message
 
 #: What all lines of the benchmark must share to be drawn together.
@@ -49,7 +51,7 @@ class FewShotCurveDisplay:
     0.51
     """
 
-    def __init__(self, results):
+    def __init__(self, results: Mapping[str, Any]) -> None:
         self.results = results
         curves = {name: cells for name, cells in results.items() if isinstance(cells, Mapping)}
         self.mean_ = {
@@ -63,8 +65,15 @@ class FewShotCurveDisplay:
 
     @classmethod
     def from_results(
-        cls, results, *, data=None, backbone=None, zero_shot="zero-shot", errors="bars", ax=None
-    ):
+        cls,
+        results: Mapping[str, Any] | Iterable[Mapping[str, Any]],
+        *,
+        data: str | None = None,
+        backbone: str | None = None,
+        zero_shot: str = "zero-shot",
+        errors: Literal["bars", "band"] | None = "bars",
+        ax: Axes | None = None,
+    ) -> Self:
         """Draw results given by method and shots, or lines of ``benchmark accuracy``.
 
         Parameters
@@ -97,13 +106,15 @@ class FewShotCurveDisplay:
         """
         if not isinstance(results, Mapping):
             results = _of_lines(list(results), data, backbone)
-        results = _checked(results)
-        if isinstance(results.get(zero_shot), Mapping):
-            flat = float(np.mean([v for cell in results[zero_shot].values() for v in cell]))
-            results = {**results, zero_shot: flat}
-        return cls(results).plot(ax, errors=errors)
+        by_method = _checked(results)
+        if isinstance(by_method.get(zero_shot), Mapping):
+            flat = float(np.mean([v for cell in by_method[zero_shot].values() for v in cell]))
+            by_method = {**by_method, zero_shot: flat}
+        return cls(by_method).plot(ax, errors=errors)
 
-    def plot(self, ax=None, *, errors="bars"):
+    def plot(
+        self, ax: Axes | None = None, *, errors: Literal["bars", "band"] | None = "bars"
+    ) -> Self:
         """Draw the curves.
 
         Parameters
@@ -153,7 +164,15 @@ class FewShotCurveDisplay:
         return f"Best: {'; '.join(named)}"
 
 
-def draw_curves(ax, means, stds, styles, *, shots=None, errors="bars"):
+def draw_curves(
+    ax: Axes,
+    means: Mapping[str, Mapping[int, float]],
+    stds: Mapping[str, Mapping[int, float]],
+    styles: Mapping[str, dict[str, Any]],
+    *,
+    shots: list[int] | None = None,
+    errors: Literal["bars", "band"] | None = "bars",
+) -> None:
     """Draw accuracies in % against images per class: a display's curves, a panel of a report.
 
     Parameters

@@ -1,13 +1,16 @@
 """How large the learned residual is, beside how long it was trained."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Bunch
 
 from .._formulas import row_norms
+from .._typing import Axes, Images
 from ._drawing import COLORS, axes_or_new, difficulty_axis, label_points, set_message, signed
 from ._estimators import classifier_and_rows
 
@@ -23,7 +26,7 @@ _AXES = {
 }
 
 
-def residual_magnitude(estimator, *, n_samples=None):
+def residual_magnitude(estimator: BaseEstimator, *, n_samples: int | None = None) -> Bunch:
     """Magnitude of the residual that a TaskRes classifier learned, and the length of its training.
 
     The paper [1]_ compares the "mean magnitude" of residuals over tasks and does not define it
@@ -149,7 +152,16 @@ class ResidualMagnitudeDisplay:
     [5, 5, 5]
     """
 
-    def __init__(self, names, *, difficulty, magnitude, steps_x_lr, n_steps, kind="norm"):
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        difficulty: ArrayLike,
+        magnitude: ArrayLike,
+        steps_x_lr: ArrayLike,
+        n_steps: ArrayLike,
+        kind: Literal["norm", "relative"] = "norm",
+    ) -> None:
         self.names = list(names)
         self.difficulty = np.asarray(difficulty)
         self.magnitude = np.asarray(magnitude)
@@ -163,8 +175,15 @@ class ResidualMagnitudeDisplay:
 
     @classmethod
     def from_estimators(
-        cls, estimators, difficulties, *, data=None, n_steps=None, kind="norm", ax=None
-    ):
+        cls,
+        estimators: Mapping[str, BaseEstimator],
+        difficulties: Mapping[str, float],
+        *,
+        data: Mapping[str, tuple[Images, ArrayLike]] | None = None,
+        n_steps: int | None = None,
+        kind: Literal["norm", "relative"] = "norm",
+        ax: Axes | None = None,
+    ) -> Self:
         """Draw fitted classifiers, a point each.
 
         Parameters
@@ -211,7 +230,7 @@ class ResidualMagnitudeDisplay:
         )
         return display.plot(ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw a point a task.
 
         Parameters

@@ -1,9 +1,15 @@
 """The images nearest to a class, before and after training."""
 
+from typing import Any, Self
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL.Image import Image
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .._clip.images import list_images, read_image
+from .._typing import Axes, Images
 from ._drawing import BETTER, NEUTRAL, WORSE, axes_or_new, set_message, shortened
 from ._estimators import classifier_and_rows, names_of_classes, zero_shot_classifier
 from ._labels import names_to_show
@@ -57,7 +63,16 @@ class NearestImagesDisplay:
     [[1], [1]]
     """
 
-    def __init__(self, images, *, indices, label, truths=None, name=None, names=None):
+    def __init__(
+        self,
+        images: tuple[list[Image], ...],
+        *,
+        indices: NDArray[np.intp],
+        label: object,
+        truths: tuple[list[Any], ...] | None = None,
+        name: str | None = None,
+        names: dict[Any, str] | None = None,
+    ) -> None:
         self.images = images
         self.indices = indices
         self.label = label
@@ -70,8 +85,17 @@ class NearestImagesDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, images, label, n_images=5, *, y=None, display_labels=None, ax=None
-    ):
+        cls,
+        estimator: BaseEstimator,
+        X: Images,
+        images: Images,
+        label: object,
+        n_images: int = 5,
+        *,
+        y: ArrayLike | None = None,
+        display_labels: ArrayLike | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
         """Draw the images nearest to a class, as a fitted classifier sees them.
 
         Nearest is what has the highest logit of the class. For two classes, where the logits'
@@ -129,7 +153,7 @@ class NearestImagesDisplay:
         )
         return display.plot(ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Self:
         """Draw two rows of images.
 
         Parameters
@@ -172,7 +196,7 @@ class NearestImagesDisplay:
     def _message(self):
         name = shortened(self.label if self.name is None else self.name)
         first = f"Nearest to “{name}”"
-        if self.n_right_ is None:
+        if self.n_right_ is None or self.truths is None:
             return f"{first} before and after training"
         before, after = (
             f"{n} of {len(row)}" for n, row in zip(self.n_right_, self.truths, strict=True)

@@ -1,10 +1,14 @@
 """How hard a transfer will be, from zero-shot predictions alone."""
 
 from numbers import Real
+from typing import Literal, Self, overload
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 
 from .._messages import warn_user
+from .._typing import Axes, Images
 from ._drawing import (
     BETTER,
     NEUTRAL,
@@ -40,7 +44,32 @@ PUBLISHED_ZERO_SHOT = {
 MIN_DIFFICULTY, MIN_PRECISION = 0.012, 0.7
 
 
-def relative_transfer_difficulty(y_true, y_pred, *, labels=None, baseline=None, average="micro"):
+@overload
+def relative_transfer_difficulty(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    *,
+    labels: ArrayLike | None = None,
+    baseline: float | None = None,
+    average: Literal["micro", "macro"] = "micro",
+) -> float: ...
+@overload
+def relative_transfer_difficulty(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    *,
+    labels: ArrayLike | None = None,
+    baseline: float | None = None,
+    average: None,
+) -> NDArray[np.float64]: ...
+def relative_transfer_difficulty(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    *,
+    labels: ArrayLike | None = None,
+    baseline: float | None = None,
+    average: Literal["micro", "macro"] | None = "micro",
+) -> float | NDArray[np.float64]:
     """Relative transfer difficulty: precision of a baseline over zero-shot precision.
 
     The paper [1]_ divides the precision of chance, 1/K for K classes, by that of zero-shot CLIP:
@@ -86,9 +115,9 @@ def relative_transfer_difficulty(y_true, y_pred, *, labels=None, baseline=None, 
     >>> relative_transfer_difficulty(y_true, ["cat", "dog", "dog", "dog"])
     0.666...
     """
-    labels, (truth, predicted) = coded_labels(labels, y_true=y_true, y_pred=y_pred)
-    baseline = _checked_baseline(baseline, len(labels))
-    precision = _precision(truth, predicted, len(labels), average)
+    classes, (truth, predicted) = coded_labels(labels, y_true=y_true, y_pred=y_pred)
+    baseline = _checked_baseline(baseline, len(classes))
+    precision = _precision(truth, predicted, len(classes), average)
     with np.errstate(divide="ignore"):
         difficulty = baseline / precision
     return difficulty if average is None else float(difficulty)
@@ -167,7 +196,15 @@ class TransferDifficultyDisplay:
     [0.33, 1.0, 0.67]
     """
 
-    def __init__(self, class_difficulties, *, labels, difficulty, precision, is_at_risk=False):
+    def __init__(
+        self,
+        class_difficulties: ArrayLike,
+        *,
+        labels: ArrayLike,
+        difficulty: float,
+        precision: float,
+        is_at_risk: bool = False,
+    ) -> None:
         self.class_difficulties = np.asarray(class_difficulties)
         self.labels = np.asarray(labels)
         self.difficulty = difficulty
@@ -177,18 +214,18 @@ class TransferDifficultyDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        y,
+        estimator: BaseEstimator,
+        X: Images,
+        y: ArrayLike,
         *,
-        display_labels=None,
-        baseline=None,
-        average="micro",
-        min_difficulty=MIN_DIFFICULTY,
-        min_precision=MIN_PRECISION,
-        n_classes=20,
-        ax=None,
-    ):
+        display_labels: ArrayLike | None = None,
+        baseline: float | None = None,
+        average: Literal["micro", "macro"] = "micro",
+        min_difficulty: float = MIN_DIFFICULTY,
+        min_precision: float = MIN_PRECISION,
+        n_classes: int = 20,
+        ax: Axes | None = None,
+    ) -> Self:
         """Draw the difficulty of a task for the CLIP behind a classifier.
 
         Parameters
@@ -235,18 +272,18 @@ class TransferDifficultyDisplay:
     @classmethod
     def from_predictions(
         cls,
-        y_true,
-        y_pred,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
         *,
-        labels=None,
-        display_labels=None,
-        baseline=None,
-        average="micro",
-        min_difficulty=MIN_DIFFICULTY,
-        min_precision=MIN_PRECISION,
-        n_classes=20,
-        ax=None,
-    ):
+        labels: ArrayLike | None = None,
+        display_labels: ArrayLike | None = None,
+        baseline: float | None = None,
+        average: Literal["micro", "macro"] = "micro",
+        min_difficulty: float = MIN_DIFFICULTY,
+        min_precision: float = MIN_PRECISION,
+        n_classes: int = 20,
+        ax: Axes | None = None,
+    ) -> Self:
         """Draw the difficulty of a task from zero-shot predictions.
 
         Parameters
@@ -316,7 +353,7 @@ class TransferDifficultyDisplay:
             is_at_risk=bool(is_at_risk),
         )
 
-    def plot(self, ax=None, *, n_classes=20):
+    def plot(self, ax: Axes | None = None, *, n_classes: int = 20) -> Self:
         """Draw the hardest classes.
 
         Parameters

@@ -146,7 +146,7 @@ def _new_model(seed, token_ids):
     """Model with random weights, and a token embedding of the given ids only."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build_model(CONFIG)
+        model: Any = build_model(CONFIG)
     rows = model.token_embedding.weight.detach()[token_ids]
     model.token_embedding = torch.nn.Embedding.from_pretrained(rows, freeze=False)
     torch.nn.init.constant_(model.logit_scale, math.log(FIRST_SCALE))
