@@ -16,6 +16,7 @@ _HOME = {
     "ModelUnavailableError": "._clip.pretrained",
     "TaskResClassifier": "._classifiers.taskres",
     "TaskResClassifierCV": "._search.taskres_cv",
+    "TaskResGDAClassifier": "._classifiers.taskres_gda",
     "TipAdapterClassifier": "._classifiers.tip_adapter",
     "UnreadableImagesError": "._clip.images",
     "ZeroShotClassifier": "._classifiers.zero_shot",

@@ -29,6 +29,7 @@ from sklearn_taskres import (
     LinearProbeClassifier,
     TaskResClassifier,
     TaskResClassifierCV,
+    TaskResGDAClassifier,
     TipAdapterClassifier,
     ZeroShotClassifier,
 )
@@ -59,13 +60,10 @@ CLASSIFIERS = [
     (TaskResClassifier(**FAST, learn_alpha=True, residual="both"), NO_INTERCEPT),
     (TaskResClassifier(**FAST, residual="image"), NO_INTERCEPT),
     (TaskResClassifier(**FAST, batch_size=16, random_state=0), NO_INTERCEPT | MINI_BATCHES),
-    (TaskResClassifier(**FAST, gaussian_weight=0.1), NO_INTERCEPT),
-    (TaskResClassifier(**FAST, gaussian_weight="auto", random_state=0), NO_INTERCEPT | HELD_OUT),
     (TaskResClassifierCV(**FAST, alphas=(0, 0.5, 1), cv=3), NO_INTERCEPT),
-    (
-        TaskResClassifierCV(**FAST, **MINI, alphas=(0.5, 1), gaussian_weights=(0, 0.1), cv=2),
-        NO_INTERCEPT | MINI_BATCHES,
-    ),
+    (TaskResClassifierCV(**FAST, **MINI, alphas=(0.5, 1), cv=2), NO_INTERCEPT | MINI_BATCHES),
+    (TaskResGDAClassifier(**FAST), NO_INTERCEPT),
+    (TaskResGDAClassifier(**FAST, **MINI, gaussian_weight=1.0), NO_INTERCEPT | MINI_BATCHES),
     (LinearProbeClassifier(10.0), {}),
     (LinearProbeClassifier(random_state=0), HELD_OUT),
     (CLIPAdapterClassifier(**FAST, batch_size=256, random_state=0), NO_INTERCEPT),
@@ -91,6 +89,7 @@ AUTO_EPOCHS = {SAMPLE_WEIGHTS: "'auto' counts rows: repeated ones make it 200 ep
 DEFAULTS = [
     (TaskResClassifier(**MEANS), NO_INTERCEPT | AUTO_EPOCHS),
     (TaskResClassifierCV(**MEANS), NO_INTERCEPT),
+    (TaskResGDAClassifier(**MEANS), NO_INTERCEPT | AUTO_EPOCHS),
     (LinearProbeClassifier(), HELD_OUT),
     (CLIPAdapterClassifier(**MEANS), NO_INTERCEPT | MINI_BATCHES),
     (TipAdapterClassifier(**MEANS), NO_INTERCEPT | HELD_OUT | BEYOND_DOUBLE),

@@ -69,7 +69,7 @@ def logits_of_rows(clf, X, labels):
         X = X + X.dtype.type(clf.alpha_) * clf.image_residual_
     z = X / np.sqrt(np.vecdot(X, X))[:, None]
     logits = z @ clf.coef_[rows].T
-    if hasattr(clf, "intercept_") and getattr(clf, "gaussian_weight_", 1) > 0:
+    if hasattr(clf, "intercept_"):
         logits = logits + clf.intercept_[rows]
     if hasattr(clf, "cache_keys_"):
         kept = np.isin(clf.classes_[clf.cache_classes_], labels)
