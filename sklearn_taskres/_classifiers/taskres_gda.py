@@ -10,10 +10,12 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._formulas import scaled_classifier, unit
+from .._held_out import images_per_class
 from .._rows import chunks
 from .gaussian import class_moments, images
+from .held_out_gaussian import HeldOutGaussian, log_likelihoods, nearest_within
 from .taskres import TaskResClassifier
-from .text_gaussian import default_strength, text_gaussian
+from .text_gaussian import DEFAULT_STRENGTH, text_gaussian
 from .training import TrainedClassifier
 
 #: What `_prepare` finds out, and the TaskRes inside needs, too.
@@ -26,45 +28,51 @@ _PREPARED = (
     "_name_of",
     "_base_factor",
 )
-#: Images per class from which on the residual may move in full; weights may round a 2 down.
+#: Images in all that are too few for a covariance, and for the residual to move in full.
+_FEW_IMAGES = 10
+#: Images per class from which on it may; weights may round a 2 down.
 _TWO_IMAGES = 1.5
-#: Classes from which on the Gaussian counts in full: with fewer, its wrong classes say little.
-_FULL_WEIGHT = 10
+#: Candidates for the prior strength, for the weight (times the default), and for 1 / temperature.
+_STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
+_WEIGHTS = (1.0, 2.0, 4.0, 8.0)
+_SHARPNESSES = 2.0 ** (np.arange(-12, 13) / 6)
+#: Classes times images from which on the Gaussian counts in full: with fewer, it knows little.
+_FULL_WEIGHT = 100
+#: Held-out images that are too few to choose anything by.
+_FEW_HELD_OUT = 20
 
 
-def spread_of_wrong_logits(X, y, weights, intercept, sample_weight=None):
-    """Mean over the rows of the standard deviation of their wrong classes' logits.
+def spread_of_wrong(logits, y):
+    """Return the standard deviation of the wrong classes' logits of each row, (n,).
 
     The true class is left out, since its logit is large in training; of two classes both count.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, d)
-        Image rows, of any norm.
+    logits : ndarray of shape (n_samples, n_classes)
     y : ndarray of shape (n_samples,)
         Class of each row.
-    weights : ndarray of shape (n_classes, d)
-    intercept : ndarray of shape (n_classes,) or float
-        A linear map of unit rows.
-    sample_weight : ndarray of shape (n_samples,), optional
-
-    Returns
-    -------
-    float
     """
-    spreads = np.empty(len(y))
-    for part, rows in chunks(X):
-        logits = unit(rows) @ weights.T + intercept
-        wrong = np.ones(logits.shape, dtype=bool)
-        if logits.shape[1] > 2:
-            np.put_along_axis(wrong, y[part, None], False, axis=1)
-        spreads[part] = logits.std(axis=1, where=wrong)
-    return float(np.average(spreads, weights=sample_weight))
+    wrong = np.ones(logits.shape, dtype=bool)
+    if logits.shape[1] > 2:
+        np.put_along_axis(wrong, y[:, None], False, axis=1)
+    return logits.std(axis=1, where=wrong)
+
+
+def matched(gaussian, taskres, y):
+    """Gaussian logits brought to the spread of TaskRes's, (n_samples, n_classes)."""
+    spread = spread_of_wrong(gaussian, y).mean()
+    return gaussian * (spread_of_wrong(taskres, y).mean() / (spread if spread > 0 else 1))
 
 
 def joined(taskres, gaussian, weight):
     """Weighted mean of two arrays, (A + w·W) / (1 + w): the same for weights and intercepts."""
     return (taskres + weight * gaussian) / (1 + weight)
+
+
+def sharpest(logits, y):
+    """Return the log-likelihoods (n,) of y at the sharpness that makes it most likely."""
+    return max((log_likelihoods(b * logits, y) for b in _SHARPNESSES[::4]), key=np.mean)
 
 
 class TaskResGDAClassifier(TrainedClassifier):
@@ -88,15 +96,23 @@ class TaskResGDAClassifier(TrainedClassifier):
         Names of the labels; a sequence in the order of the sorted labels. None: the labels are the
         names.
     alpha : float or "auto", default="auto"
-        Scale of TaskRes's residual. "auto" is 0.5 with one image per class (median), else 1.
+        Scale of TaskRes's residual. "auto" is 0.5 with one image per class (median)
+        or fewer than ten in all, else 1.
     prior_strength : float or "auto", default="auto"
         How many images per class the names are worth (κ). 0 is the means of the images alone,
-        infinity the text alone. "auto" is 8 (1 + 1/n) with n images per class (median): a name is
-        worth about eight images. Lower it if names say little about what is seen.
+        infinity the text alone. "auto" is 8, a name being worth about eight images; from two images
+        per class on (median), and 20 in all, one of 1, 2, 4, 8 and 16: the one nearest to 8 that is
+        at most one standard error worse than the best in the likelihood of held-out images. Set it
+        to fix what names are worth.
     gaussian_weight : float or "auto", default="auto"
         Weight of the Gaussian compared with TaskRes, after both were brought to the same spread of
-        logits. 0 is TaskRes alone. "auto" is 1, and (n_classes - 1) / 9 below ten classes, where
-        there are too few to tell directions apart.
+        logits. 0 is TaskRes alone. "auto" is 1; with few classes and images, whose Gaussian knows
+        little, n_classes * n_samples / 100, and 0 with fewer than ten images. It becomes 2, 4 or 8
+        times as large if held-out images are clearly more likely then, as where names say nothing.
+    calibrate : bool, default=True
+        Divide all logits by the temperature under which held-out images are most likely, if they
+        are clearly more likely (two standard errors) than at temperature 1. Labels do not change.
+        With one image per class nothing is held out, and the temperature is 1.
     base_norm : float or None, default=None
         As in `TaskResClassifier`.
     logit_scale : float or None, default=None
@@ -134,6 +150,8 @@ class TaskResGDAClassifier(TrainedClassifier):
         κ, given or chosen.
     gaussian_weight_ : float
         Weight of the Gaussian; 0 where there is none.
+    temperature_ : float
+        What all logits were divided by.
     gaussian_scale_ : float
         What brings the Gaussian's logits to the spread of TaskRes's.
     logit_scale_ : float
@@ -144,7 +162,7 @@ class TaskResGDAClassifier(TrainedClassifier):
         Its epochs.
     n_parameters_ : int
         Number of values that training tuned: n_classes * n_features for the residual, and
-        n_classes * (n_features + 1) for the Gaussian.
+        n_classes * (n_features + 1) for the Gaussian where there is one.
     n_features_in_ : int
         Width of the embeddings.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -183,7 +201,7 @@ class TaskResGDAClassifier(TrainedClassifier):
     >>> clf.score(X, y)
     1.0
     >>> clf.prior_strength_
-    10.0
+    8.0
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
@@ -191,6 +209,7 @@ class TaskResGDAClassifier(TrainedClassifier):
         "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "prior_strength": [StrOptions({"auto"}), Interval(Real, 0, None, closed="both")],
         "gaussian_weight": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "calibrate": ["boolean"],
         "lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -207,6 +226,7 @@ class TaskResGDAClassifier(TrainedClassifier):
         alpha="auto",
         prior_strength="auto",
         gaussian_weight="auto",
+        calibrate=True,
         base_norm=None,
         logit_scale=None,
         lr="auto",
@@ -225,6 +245,7 @@ class TaskResGDAClassifier(TrainedClassifier):
         self.alpha = alpha
         self.prior_strength = prior_strength
         self.gaussian_weight = gaussian_weight
+        self.calibrate = calibrate
         self.base_norm = base_norm
         self.logit_scale = logit_scale
         self.lr = lr
@@ -239,8 +260,11 @@ class TaskResGDAClassifier(TrainedClassifier):
         self.verbose = verbose
 
     def _fit(self, X, y, sample_weight, views):
-        self._fit_taskres(X, y, sample_weight, views)  # first: NumPy's threads slow torch's down
-        self._fit_gaussian(X, y, sample_weight, views)
+        data = X, y, sample_weight, views
+        self._fit_taskres(*data)  # first: NumPy's threads would slow torch's down
+        self.gaussian_weight_ = self.gaussian_scale_ = 0.0
+        self.temperature_ = 1.0
+        self._fit_gaussian(data)
         self.coef_, self.intercept_ = self._join(self.taskres_.coef_, self._gaussian_map())
 
     def _fit_taskres(self, X, y, sample_weight, views):
@@ -254,32 +278,77 @@ class TaskResGDAClassifier(TrainedClassifier):
         self.taskres_, self.history_, self.n_iter_ = taskres, taskres.history_, taskres.n_iter_
         self.n_parameters_ = taskres.n_parameters_
 
-    def _fit_gaussian(self, X, y, sample_weight, views):
-        moments = class_moments(X, y, sample_weight, views)
-        self.prior_strength_ = self._strength(moments.counts)
-        self._gaussian = text_gaussian(moments, self.base_, self.prior_strength_)
-        self.gaussian_weight_ = self._weight() if self._gaussian else 0.0
-        self.gaussian_scale_ = 0.0
-        if self.gaussian_weight_ > 0:
-            self.gaussian_scale_ = self._matching_scale(X, y, sample_weight)
-            self.n_parameters_ += self.base_.size + len(self.base_)
+    def _fit_gaussian(self, data):
+        X, y, sample_weight, _ = data
+        moments = class_moments(*data)
+        has_prior = not self._class_base.is_from_images  # class means are none for themselves
+        strength = DEFAULT_STRENGTH if self.prior_strength == "auto" else self.prior_strength
+        self.prior_strength_ = float(strength) if has_prior else 0.0
+        weight = self._default_weight(moments.counts.sum())
+        self._gaussian = (
+            text_gaussian(moments, self.base_, self.prior_strength_) if weight else None
+        )
+        if self._gaussian is None:
+            return
+        held_out = None
+        if has_prior and images_per_class(y) >= 2 and len(y) >= _FEW_HELD_OUT:
+            held_out = HeldOutGaussian(*data, moments, self._gaussian)
+            rows = unit(X[held_out.rows].astype(self.base_.dtype, copy=False))
+            taskres = rows @ self.taskres_.coef_.T
+        if held_out is not None and self.prior_strength == "auto":
+            self._choose_strength(held_out, taskres, moments)
+        self.gaussian_scale_ = self._matching_scale(X, y, sample_weight)
+        self.gaussian_weight_ = weight
+        if held_out is not None:
+            gaussian = self.gaussian_scale_ * held_out.logits(self.prior_strength_)
+            self._choose_weight(taskres, gaussian, held_out.y)
+            self._choose_temperature(gaussian, held_out.y)
+        self.n_parameters_ += self.base_.size + len(self.base_)
 
-    def _strength(self, counts):
-        if self._class_base.is_from_images:
-            return 0.0  # means of the images are no prior for themselves
-        automatic = self.prior_strength == "auto"
-        return default_strength(counts) if automatic else float(self.prior_strength)
-
-    def _weight(self):
+    def _default_weight(self, n_images):
         if self.gaussian_weight != "auto":
             return float(self.gaussian_weight)
-        return min(1.0, (len(self.classes_) - 1) / (_FULL_WEIGHT - 1))
+        if n_images < _FEW_IMAGES:
+            return 0.0
+        return min(1.0, len(self.classes_) * n_images / _FULL_WEIGHT)
+
+    def _choose_strength(self, held_out, taskres, moments):
+        """Take another prior strength if held-out images are clearly more likely under it."""
+        found = [
+            sharpest(matched(held_out.logits(k), taskres, held_out.y), held_out.y)
+            for k in _STRENGTHS
+        ]
+        chosen = nearest_within(_STRENGTHS, found, DEFAULT_STRENGTH, 1)
+        if chosen != self.prior_strength_:
+            self.prior_strength_ = chosen
+            self._gaussian = text_gaussian(moments, self.base_, chosen)
+
+    def _choose_weight(self, taskres, gaussian, y):
+        """Give the Gaussian more weight if it is clearly the better part.
+
+        TaskRes has seen the images and the Gaussian has not: if that wins even so, it counts more.
+        """
+        if self.gaussian_weight == "auto":
+            weights = [self.gaussian_weight_ * factor for factor in _WEIGHTS]
+            found = [sharpest(joined(taskres, gaussian, weight), y) for weight in weights]
+            self.gaussian_weight_ = nearest_within(weights, found, self.gaussian_weight_, 1)
+
+    def _choose_temperature(self, gaussian, y):
+        """Take another temperature than 1 if held-out images are clearly more likely under it."""
+        if self.calibrate:
+            found = [log_likelihoods(b * gaussian, y) for b in _SHARPNESSES]
+            self.temperature_ = float(1 / nearest_within(_SHARPNESSES, found, 1, 2))
 
     def _matching_scale(self, X, y, sample_weight):
         """Return what the Gaussian's logits must be multiplied by to spread as TaskRes's do."""
-        taskres = spread_of_wrong_logits(X, y, self.taskres_.coef_, 0, sample_weight)
-        gaussian = spread_of_wrong_logits(X, y, *self._gaussian_map(), sample_weight)
-        return taskres / gaussian if gaussian > 0 else 0.0
+        spreads = np.empty((2, len(y)))
+        weights, intercept = self._gaussian_map()
+        for part, rows in chunks(X):
+            z = unit(rows)
+            spreads[0, part] = spread_of_wrong(z @ self.taskres_.coef_.T, y[part])
+            spreads[1, part] = spread_of_wrong(z @ weights.T + intercept, y[part])
+        taskres, gaussian = np.average(spreads, axis=1, weights=sample_weight)
+        return float(taskres / gaussian) if gaussian > 0 else 0.0
 
     def _gaussian_map(self):
         """Weights and intercepts of the fitted classes' Gaussians; zero without any."""
@@ -289,11 +358,14 @@ class TaskResGDAClassifier(TrainedClassifier):
 
     def _join(self, taskres, gaussian):
         """Join TaskRes's weights with a Gaussian map of the same classes."""
-        scale, weight = (
-            self.base_.dtype.type(a) for a in (self.gaussian_scale_, self.gaussian_weight_)
+        weight, scale, temperature = (
+            self.base_.dtype.type(value)
+            for value in (self.gaussian_weight_, self.gaussian_scale_, self.temperature_)
         )
-        weights, intercept = gaussian
-        return joined(taskres, scale * weights, weight), joined(0, scale * intercept, weight)
+        weights, intercept = (scale * a for a in gaussian)
+        return joined(taskres, weights, weight) / temperature, joined(
+            0, intercept, weight
+        ) / temperature
 
     def _logits(self, X):
         return super()._logits(X) + self.intercept_
@@ -349,6 +421,6 @@ class TaskResGDAClassifier(TrainedClassifier):
 
 
 def auto_alpha(y, sample_weight=None):
-    """Scale of the residual: 0.5 for one image per class (median), else 1."""
+    """Scale of the residual: 0.5 for one image per class (median) or few images in all, else 1."""
     counts = np.bincount(y, images(y, sample_weight))
-    return 0.5 if np.median(counts) < _TWO_IMAGES else 1.0
+    return 0.5 if np.median(counts) < _TWO_IMAGES or counts.sum() < _FEW_IMAGES else 1.0

@@ -14,15 +14,10 @@ import numpy as np
 
 from .._formulas import unit
 
-#: What names are worth: as many images per class, where many images were seen.
-_IMAGES_PER_NAME = 8
+#: What names are worth, unless the images say otherwise: as many images per class.
+DEFAULT_STRENGTH = 8.0
 #: Share of the prior's covariance that classes with similar names have in common.
 _SIMILARITY = 0.5
-
-
-def default_strength(counts):
-    """Prior strength κ = 8 (1 + 1/ñ), with the median ñ of the images per class."""
-    return _IMAGES_PER_NAME * (1 + 1 / float(np.median(counts)))
 
 
 def text_directions(t):
@@ -78,6 +73,10 @@ class Covariance:
         """Rows (K, D) times Σ to the power of an exponent."""
         return ((rows @ self.vectors) * self.values**exponent) @ self.vectors.T
 
+    def whitened(self, rows):
+        """Rows (K, D) in coordinates in which Σ is the identity."""
+        return (rows @ self.vectors) / self.values**0.5
+
     def inverse(self, rows):
         """Rows (K, D) times Σ⁻¹."""
         return self.power(rows, -1)
@@ -92,9 +91,9 @@ class TextGaussian:
     intercept: np.ndarray
     #: Prior strength κ, given or chosen.
     strength: float
-    #: What a class without images needs: Σ, the centres of images and text, the scale of the
-    #: directions, the directions t̃ of the classes with images, and Q (x̄ - g - m) / κ of these.
-    covariance: np.ndarray
+    #: What held-out images and classes without images need: Σ, the centres of images and text, the
+    #: scale of the prior's directions, t̃ of the classes with images, and their Q (x̄ - g - m) / κ.
+    sigma: "Covariance"
     image_centre: np.ndarray
     text_centre: np.ndarray
     scale: float
@@ -104,10 +103,9 @@ class TextGaussian:
     def unseen(self, t):
         """Weights and intercepts of classes without images, from their raw embeddings (n, D)."""
         directions = unit(t) - self.text_centre
-        sigma = Covariance(self.covariance)
-        means = self.scale * sigma.power(directions, 0.5)
+        means = self.scale * self.sigma.power(directions, 0.5)
         means += prior_covariance(directions, self.directions) @ self.pull
-        return linear_map(means, sigma, self.image_centre)
+        return linear_map(means, self.sigma, self.image_centre)
 
 
 def linear_map(means, sigma, centre):
@@ -147,13 +145,12 @@ def text_gaussian(moments, t, strength):
     ridge = np.trace(scatter) / total
     if ridge <= np.finfo(dtype).eps:
         return None
-    matrix = (scatter + ridge * np.eye(len(scatter), dtype=dtype)) / dtype.type(total)
-    sigma = Covariance(matrix)
+    sigma = Covariance((scatter + ridge * np.eye(len(scatter), dtype=dtype)) / dtype.type(total))
     roots = sigma.power(directions, 0.5)
     scale = fitted_scale(x, roots, sigma.inverse)
-    rest = x - scale * roots  # what the prior m = scale * roots leaves
+    rest = x - scale * roots  # what the prior m leaves
     pull = pull @ rest
     weights, intercept = linear_map(scale * roots + prior @ pull, sigma, centre)
     return TextGaussian(
-        weights, intercept, strength, matrix, centre, text_centre, scale, directions, pull
+        weights, intercept, strength, sigma, centre, text_centre, scale, directions, pull
     )
