@@ -50,6 +50,7 @@ HELD_OUT = {SAMPLE_WEIGHTS: "repeated rows are held out one by one, a row with a
 KEYS = {SAMPLE_WEIGHTS: "repeated rows are as many keys to learn, a row with a weight is one"}
 MEANS = {"base": "class_means"}
 FAST = {"base": "class_means", "max_epochs": 8, "lr": 0.02}
+JOINED = {**FAST, "unlabeled": None}
 MINI = {"batch_size": 16, "random_state": 0}
 #: CoOp needs a text tower, of fixed width: one that takes any width stands in for it.
 COOP = {"base": "class_means", "n_context": 2, "max_epochs": 8, "random_state": 0}
@@ -62,8 +63,11 @@ CLASSIFIERS = [
     (TaskResClassifier(**FAST, batch_size=16, random_state=0), NO_INTERCEPT | MINI_BATCHES),
     (TaskResClassifierCV(**FAST, alphas=(0, 0.5, 1), cv=3), NO_INTERCEPT),
     (TaskResClassifierCV(**FAST, **MINI, alphas=(0.5, 1), cv=2), NO_INTERCEPT | MINI_BATCHES),
-    (TaskResGDAClassifier(**FAST), NO_INTERCEPT),
-    (TaskResGDAClassifier(**FAST, **MINI, gaussian_weight=1.0), NO_INTERCEPT | MINI_BATCHES),
+    (TaskResGDAClassifier(**JOINED), NO_INTERCEPT),
+    (
+        TaskResGDAClassifier(**JOINED, **MINI, gaussian_weight=1.0),
+        NO_INTERCEPT | MINI_BATCHES,
+    ),
     (LinearProbeClassifier(10.0), {}),
     (LinearProbeClassifier(random_state=0), HELD_OUT),
     (CLIPAdapterClassifier(**FAST, batch_size=256, random_state=0), NO_INTERCEPT),
@@ -85,11 +89,12 @@ BEYOND_DOUBLE = {
     )
 }
 AUTO_EPOCHS = {SAMPLE_WEIGHTS: "'auto' counts rows: repeated ones make it 200 epochs, not 100"}
+UNLABELED = {"check_classifiers_classes": "-1 marks a row without a label, as in scikit-learn"}
 #: Every estimator with its defaults, as far as scikit-learn's data have them: they name no classes.
 DEFAULTS = [
     (TaskResClassifier(**MEANS), NO_INTERCEPT | AUTO_EPOCHS),
     (TaskResClassifierCV(**MEANS), NO_INTERCEPT),
-    (TaskResGDAClassifier(**MEANS), NO_INTERCEPT | AUTO_EPOCHS),
+    (TaskResGDAClassifier(**MEANS), NO_INTERCEPT | AUTO_EPOCHS | UNLABELED),
     (LinearProbeClassifier(), HELD_OUT),
     (CLIPAdapterClassifier(**MEANS), NO_INTERCEPT | MINI_BATCHES),
     (TipAdapterClassifier(**MEANS), NO_INTERCEPT | HELD_OUT | BEYOND_DOUBLE),

@@ -58,7 +58,10 @@ LAZY = {"_clip.text", "_device", "_training", "_training.threads"}
 LIGHT = {"_class_base", "_classifiers", "_search"}
 #: What a classifier's file may import of its siblings, besides what all of them share.
 SHARED = {"base", "gaussian", "text_gaussian", "training"}
-FAMILY = {"taskres": {"enhanced_base"}, "taskres_gda": {"held_out_gaussian", "taskres"}}
+FAMILY = {
+    "taskres": {"enhanced_base"},
+    "taskres_gda": {"held_out_gaussian", "taskres", "unlabeled"},
+}
 #: The only files that may import a library.
 DOORS = {
     "open_clip": {"_clip/pretrained.py", "_clip/untrusted.py"},

@@ -7,16 +7,21 @@ The formula of the join comes first, then the estimator, which has a TaskResClas
 from numbers import Integral, Real
 
 import numpy as np
+from scipy.special import softmax
+from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight
 
 from .._formulas import scaled_classifier, unit
 from .._held_out import images_per_class
 from .._rows import chunks
+from .base import _clean_and_views
 from .gaussian import class_moments, images
 from .held_out_gaussian import HeldOutGaussian, log_likelihoods, nearest_within
 from .taskres import TaskResClassifier
 from .text_gaussian import DEFAULT_STRENGTH, text_gaussian
 from .training import TrainedClassifier
+from .unlabeled import UnlabeledImages, merged
 
 #: What `_prepare` finds out, and the TaskRes inside needs, too.
 _PREPARED = (
@@ -36,6 +41,8 @@ _TWO_IMAGES = 1.5
 _STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
 _WEIGHTS = (1.0, 2.0, 4.0, 8.0)
 _SHARPNESSES = 2.0 ** (np.arange(-12, 13) / 6)
+#: Rounds in which images without labels join.
+_ROUNDS = 5
 #: Classes times images from which on the Gaussian counts in full: with fewer, it knows little.
 _FULL_WEIGHT = 100
 #: Held-out images that are too few to choose anything by.
@@ -113,6 +120,11 @@ class TaskResGDAClassifier(TrainedClassifier):
         Divide all logits by the temperature under which held-out images are most likely, if they
         are clearly more likely (two standard errors) than at temperature 1. Labels do not change.
         With one image per class nothing is held out, and the temperature is 1.
+    unlabeled : int, str or None, default=-1
+        The label of rows without a label, which is scikit-learn's -1 for integer labels. For labels
+        that are strings name one, such as ``"unlabeled"``; it becomes no class. These rows join the
+        Gaussian, each counting 0.3 images and belonging to the classes as the classifier guesses,
+        in five rounds. None: every label is a class, -1 as well.
     base_norm : float or None, default=None
         As in `TaskResClassifier`.
     logit_scale : float or None, default=None
@@ -210,6 +222,7 @@ class TaskResGDAClassifier(TrainedClassifier):
         "prior_strength": [StrOptions({"auto"}), Interval(Real, 0, None, closed="both")],
         "gaussian_weight": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "calibrate": ["boolean"],
+        "unlabeled": [None, Integral, str],
         "lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -227,6 +240,7 @@ class TaskResGDAClassifier(TrainedClassifier):
         prior_strength="auto",
         gaussian_weight="auto",
         calibrate=True,
+        unlabeled=-1,
         base_norm=None,
         logit_scale=None,
         lr="auto",
@@ -246,6 +260,7 @@ class TaskResGDAClassifier(TrainedClassifier):
         self.prior_strength = prior_strength
         self.gaussian_weight = gaussian_weight
         self.calibrate = calibrate
+        self.unlabeled = unlabeled
         self.base_norm = base_norm
         self.logit_scale = logit_scale
         self.lr = lr
@@ -259,12 +274,43 @@ class TaskResGDAClassifier(TrainedClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _fit(self, X, y, sample_weight, views):
+    def _prepare(self, X, y, sample_weight):
+        """Part rows without labels from the others, and prepare these; return both for `_fit`."""
+        rows = self._unlabeled_rows(y)
+        if rows is None:
+            return *super()._prepare(X, y, sample_weight), None
+        if rows.all():
+            raise ValueError(
+                f"Every row of y is {self.unlabeled!r}, the label of rows without a label. Label "
+                f"some images of each class, or pass unlabeled=None if {self.unlabeled!r} is a "
+                f"class."
+            )
+        labeled, rest = np.flatnonzero(~rows), np.flatnonzero(rows)
+        weights = [None, None]
+        if sample_weight is not None:
+            weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
+            weights = [weight[labeled], weight[rest]]
+        data = super()._prepare(_safe_indexing(X, labeled), _safe_indexing(y, labeled), weights[0])
+        pool, _ = _clean_and_views(_safe_indexing(X, rest))
+        pool = self._validated(pool, streams=True, reset=False)
+        return *data, UnlabeledImages(pool.astype(data[0].dtype, copy=False), weights[1])
+
+    def _unlabeled_rows(self, y):
+        """Mask of the rows without a label, or None if there are none."""
+        labels = np.asarray(y)
+        if self.unlabeled is None or labels.ndim != 1:
+            return None
+        if isinstance(self.unlabeled, str) != (labels.dtype.kind in "UO"):
+            return None
+        rows = labels == self.unlabeled
+        return rows if rows.any() else None
+
+    def _fit(self, X, y, sample_weight, views, unlabeled=None):
         data = X, y, sample_weight, views
         self._fit_taskres(*data)  # first: NumPy's threads would slow torch's down
         self.gaussian_weight_ = self.gaussian_scale_ = 0.0
         self.temperature_ = 1.0
-        self._fit_gaussian(data)
+        self._fit_gaussian(data, unlabeled)
         self.coef_, self.intercept_ = self._join(self.taskres_.coef_, self._gaussian_map())
 
     def _fit_taskres(self, X, y, sample_weight, views):
@@ -278,13 +324,14 @@ class TaskResGDAClassifier(TrainedClassifier):
         self.taskres_, self.history_, self.n_iter_ = taskres, taskres.history_, taskres.n_iter_
         self.n_parameters_ = taskres.n_parameters_
 
-    def _fit_gaussian(self, data):
+    def _fit_gaussian(self, data, unlabeled):
         X, y, sample_weight, _ = data
         moments = class_moments(*data)
         has_prior = not self._class_base.is_from_images  # class means are none for themselves
         strength = DEFAULT_STRENGTH if self.prior_strength == "auto" else self.prior_strength
         self.prior_strength_ = float(strength) if has_prior else 0.0
-        weight = self._default_weight(moments.counts.sum())
+        n_unlabeled = 0 if unlabeled is None else unlabeled.n_images
+        weight = self._default_weight(moments.counts.sum() + n_unlabeled)
         self._gaussian = (
             text_gaussian(moments, self.base_, self.prior_strength_) if weight else None
         )
@@ -303,6 +350,8 @@ class TaskResGDAClassifier(TrainedClassifier):
             gaussian = self.gaussian_scale_ * held_out.logits(self.prior_strength_)
             self._choose_weight(taskres, gaussian, held_out.y)
             self._choose_temperature(gaussian, held_out.y)
+        if unlabeled is not None:
+            self._learn_from(unlabeled, moments, data)
         self.n_parameters_ += self.base_.size + len(self.base_)
 
     def _default_weight(self, n_images):
@@ -338,6 +387,24 @@ class TaskResGDAClassifier(TrainedClassifier):
         if self.calibrate:
             found = [log_likelihoods(b * gaussian, y) for b in _SHARPNESSES]
             self.temperature_ = float(1 / nearest_within(_SHARPNESSES, found, 1, 2))
+
+    def _learn_from(self, unlabeled, moments, data):
+        """Let images without labels join the Gaussian, as what the classifier takes them for.
+
+        Rounds of expectation and maximisation. Classes stay tied to the text and to their labelled
+        images, so that a class that no image shows keeps its place. TaskRes learns nothing from
+        these images, so the Gaussian's weight grows by their share.
+        """
+        if self.prior_strength == "auto":  # guessed labels need the text more than given ones do
+            self.prior_strength_ = max(self.prior_strength_, DEFAULT_STRENGTH)
+        if self.gaussian_weight == "auto":
+            n_labeled = moments.counts.sum()
+            self.gaussian_weight_ *= 1 + unlabeled.n_images / (unlabeled.n_images + n_labeled)
+        for _ in range(_ROUNDS):
+            coef, intercept = self._join(self.taskres_.coef_, self._gaussian_map())
+            soft = unlabeled.moments(lambda z: softmax(z @ coef.T + intercept, axis=1))  # noqa: B023
+            self._gaussian = text_gaussian(merged(moments, soft), self.base_, self.prior_strength_)
+            self.gaussian_scale_ = self._matching_scale(*data[:3])
 
     def _matching_scale(self, X, y, sample_weight):
         """Return what the Gaussian's logits must be multiplied by to spread as TaskRes's do."""
