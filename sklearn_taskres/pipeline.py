@@ -14,9 +14,10 @@ def make_taskres_pipeline(
     templates="a photo of a {}.",
     cache="memory",
     device=None,
+    classifier=TaskResClassifier,
     **taskres_params,
 ):
-    """Build the pipeline of a CLIPFeaturizer and a TaskResClassifier on the same CLIP.
+    """Build the pipeline of a CLIPFeaturizer and a classifier on the same CLIP.
 
     Parameters
     ----------
@@ -31,8 +32,11 @@ def make_taskres_pipeline(
         or when another run will see the same images.
     device : str, torch.device or None, default=None
         Where to embed and train. None takes what there is.
+    classifier : class, default=TaskResClassifier
+        What learns from the embeddings. `TaskResGDAClassifier` is the most accurate; any classifier
+        of this package that has a `base` will do.
     **taskres_params
-        Parameters of `TaskResClassifier`, but for `base` and `device`.
+        Parameters of the classifier, except `base` and `device`.
 
     Returns
     -------
@@ -53,5 +57,7 @@ def make_taskres_pipeline(
     shared = {"cache": cache, "device": device}
     clip = CLIPFeaturizer(model_name, pretrained, **shared)
     base = CLIPTextFeaturizer(model_name, pretrained, templates=templates, **shared)
-    taskres = TaskResClassifier(base, device=device, **taskres_params)
+    if "device" in classifier().get_params(deep=False):
+        taskres_params["device"] = device
+    taskres = classifier(base, **taskres_params)
     return Pipeline([("clip", clip), ("taskres", taskres)])

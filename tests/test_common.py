@@ -79,6 +79,7 @@ CLASSIFIERS = [
     (CoOpOnClassMeans(**COOP, lr=0.005, batch_size=16), NO_INTERCEPT | MINI_BATCHES),
     (GDAClassifier(**MEANS, alpha=0.3), {}),
     (GDAClassifier(**MEANS, random_state=0), HELD_OUT),
+    (GDAClassifier(**MEANS, prior="text"), {}),
     (CLAPClassifier(**FAST), NO_INTERCEPT),
     (CLAPClassifier(**FAST, batch_size=16, random_state=0), NO_INTERCEPT | MINI_BATCHES),
 ]
