@@ -14,6 +14,7 @@ _HOME = {
     "GDAClassifier": "._classifiers.gda",
     "LinearProbeClassifier": "._classifiers.linear_probe",
     "ModelUnavailableError": "._clip.pretrained",
+    "ProLIPClassifier": "._classifiers.prolip",
     "TaskResClassifier": "._classifiers.taskres",
     "TaskResClassifierCV": "._search.taskres_cv",
     "TaskResGDAClassifier": "._classifiers.taskres_gda",

@@ -27,6 +27,7 @@ from sklearn_taskres import (
     CLIPAdapterClassifier,
     GDAClassifier,
     LinearProbeClassifier,
+    ProLIPClassifier,
     TaskResClassifier,
     TaskResClassifierCV,
     TaskResGDAClassifier,
@@ -82,6 +83,8 @@ CLASSIFIERS = [
     (GDAClassifier(**MEANS, prior="text"), {}),
     (CLAPClassifier(**FAST), NO_INTERCEPT),
     (CLAPClassifier(**FAST, batch_size=16, random_state=0), NO_INTERCEPT | MINI_BATCHES),
+    (ProLIPClassifier(**FAST, penalty=0.5), NO_INTERCEPT),
+    (ProLIPClassifier(**FAST, batch_size=16, random_state=0), NO_INTERCEPT | MINI_BATCHES),
 ]
 BEYOND_DOUBLE = {
     "check_classifiers_train": (

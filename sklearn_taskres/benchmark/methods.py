@@ -48,6 +48,7 @@ METHODS = {
     "gda": _method("GDAClassifier"),
     "gda-text-prior": _method("GDAClassifier", prior="text"),
     "clap": _method("CLAPClassifier"),
+    "prolip": _method("ProLIPClassifier"),
     "taskres": _method("TaskResClassifier"),
     "taskres-gda": _method("TaskResGDAClassifier"),
     "taskres-enhanced": _method("TaskResClassifier", needs_text=True, enhanced_base=True),
