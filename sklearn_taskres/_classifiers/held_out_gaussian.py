@@ -26,7 +26,7 @@ class HeldOutGaussian:
 
     Parameters
     ----------
-    X, y, sample_weight, views
+    data : tuple of X, y, sample_weight, views
         Training images, as for :func:`.gaussian.class_moments`.
     moments : ClassMoments
         Of these images.
@@ -41,7 +41,8 @@ class HeldOutGaussian:
         Their classes.
     """
 
-    def __init__(self, X, y, sample_weight, views, moments, gaussian):
+    def __init__(self, data, moments, gaussian):
+        X, y, sample_weight, views = data
         sigma = gaussian.sigma
         self._centre, self._sigma, self._counts = gaussian.image_centre, sigma, moments.counts
         x = moments.means - gaussian.image_centre

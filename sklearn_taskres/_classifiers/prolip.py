@@ -1,4 +1,4 @@
-"""ProLIP on embeddings: a linear map of the images that starts at the identity and stays near it."""
+"""ProLIP on embeddings: a linear map of the images that is learned near the identity."""
 
 from numbers import Integral, Real
 

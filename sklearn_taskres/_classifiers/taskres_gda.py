@@ -19,7 +19,7 @@ from .base import _clean_and_views
 from .gaussian import class_moments, images
 from .held_out_gaussian import HeldOutGaussian, log_likelihoods, nearest_within
 from .taskres import TaskResClassifier
-from .text_gaussian import DEFAULT_STRENGTH, text_gaussian
+from .text_gaussian import DEFAULT_STRENGTH, TextGaussian, text_gaussian
 from .training import TrainedClassifier
 from .unlabeled import UnlabeledImages, merged
 
@@ -230,6 +230,7 @@ class TaskResGDAClassifier(TrainedClassifier):
     _class_arrays = (*TrainedClassifier._class_arrays, "intercept_")
     _streams_rows = True
     _unit_rows_act = "ten"
+    _gaussian: TextGaussian | None
 
     def __init__(
         self,
@@ -319,7 +320,9 @@ class TaskResGDAClassifier(TrainedClassifier):
         automatic = self.alpha == "auto"
         self.alpha_ = float(auto_alpha(y, sample_weight) if automatic else self.alpha)
         taskres = TaskResClassifier(**{**{n: own[n] for n in names}, "alpha": self.alpha_})
-        vars(taskres).update({n: vars(self)[n] for n in _PREPARED if n in vars(self)})
+        for name in _PREPARED:
+            if hasattr(self, name):
+                setattr(taskres, name, getattr(self, name))
         taskres._fit(X, y, sample_weight, views)
         self.taskres_, self.history_, self.n_iter_ = taskres, taskres.history_, taskres.n_iter_
         self.n_parameters_ = taskres.n_parameters_
@@ -339,7 +342,7 @@ class TaskResGDAClassifier(TrainedClassifier):
             return
         held_out = None
         if has_prior and images_per_class(y) >= 2 and len(y) >= _FEW_HELD_OUT:
-            held_out = HeldOutGaussian(*data, moments, self._gaussian)
+            held_out = HeldOutGaussian(data, moments, self._gaussian)
             rows = unit(X[held_out.rows].astype(self.base_.dtype, copy=False))
             taskres = rows @ self.taskres_.coef_.T
         if held_out is not None and self.prior_strength == "auto":
@@ -475,7 +478,7 @@ class TaskResGDAClassifier(TrainedClassifier):
     def _new_rows(self, base):
         zero_shot = scaled_classifier(base, self.logit_scale_)
         gaussian = np.zeros_like(base), np.zeros_like(base[:, 0])
-        if self.gaussian_weight_ > 0:
+        if self._gaussian is not None:
             gaussian = self._gaussian.unseen(base)
         coef, intercept = self._join(zero_shot, gaussian)
         return {"base_": base, "coef_": coef, "intercept_": intercept}

@@ -47,11 +47,12 @@ class UnlabeledImages:
         -------
         ClassMoments
         """
-        counts, sums = 0, 0
+        totals = []  # of each chunk: counts (K,) and sums (K, D)
         for part, rows in chunks(self._X):
             z = unit(rows)
             shares = (probabilities(z) * self._weight[part, None]).astype(z.dtype)
-            counts, sums = counts + shares.sum(axis=0), sums + shares.T @ z
+            totals.append((shares.sum(axis=0), shares.T @ z))
+        counts, sums = (sum(parts[1:], start=parts[0]) for parts in zip(*totals, strict=True))
         means = sums / np.maximum(counts, np.finfo(sums.dtype).tiny)[:, None]
         return ClassMoments(counts, means, self._second - (means * counts[:, None]).T @ means)
 
