@@ -29,6 +29,7 @@ from sklearn_taskres import (
     GDAClassifier,
     LinearProbeClassifier,
     TaskResClassifier,
+    TaskResGDAClassifier,
     TipAdapterClassifier,
     ZeroShotClassifier,
     sample_few_shot,
@@ -48,9 +49,7 @@ methods = {
     "GDA": GDAClassifier(**text, random_state=0),
     "CLAP": CLAPClassifier(**text, random_state=0),
     "TaskRes": TaskResClassifier(**text, random_state=0),
-    "TaskRes, Gaussian term": TaskResClassifier(
-        **text, alpha=1.0, gaussian_weight="auto", random_state=0
-    ),
+    "TaskRes + Gaussians": TaskResGDAClassifier(**text, random_state=0),
 }
 
 # %%

@@ -37,11 +37,6 @@ def shot_folds(y, rng):
     return list(splitter.split(np.zeros((len(y), 1)), y))
 
 
-def take_rows(data, rows):
-    """Return some rows of each array in a dict; None stays None."""
-    return {name: None if array is None else array[rows] for name, array in data.items()}
-
-
 def held_out_score(logits, y):
     """Return what a candidate is chosen by: accuracy, then the mean log-likelihood of the truth.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from sklearn.pipeline import Pipeline
 
+from ._classifiers.base import BaseCLIPClassifier
 from ._classifiers.taskres import TaskResClassifier
 from ._clip.cache import CacheLike
 from ._clip.featurizer import CLIPFeaturizer
@@ -19,9 +20,10 @@ def make_taskres_pipeline(
     templates: str | Names = "a photo of a {}.",
     cache: CacheLike = "memory",
     device: Device = None,
+    classifier: type[BaseCLIPClassifier] = TaskResClassifier,
     **taskres_params: Any,
 ) -> Pipeline:
-    """Build the pipeline of a CLIPFeaturizer and a TaskResClassifier on the same CLIP.
+    """Build the pipeline of a CLIPFeaturizer and a classifier on the same CLIP.
 
     Parameters
     ----------
@@ -36,8 +38,11 @@ def make_taskres_pipeline(
         or when another run will see the same images.
     device : str, torch.device or None, default=None
         Where to embed and train. None takes what there is.
+    classifier : class, default=TaskResClassifier
+        What learns from the embeddings. `TaskResGDAClassifier` is the most accurate; any classifier
+        of this package that has a `base` will do.
     **taskres_params
-        Parameters of `TaskResClassifier`, but for `base` and `device`.
+        Parameters of the classifier, except `base` and `device`.
 
     Returns
     -------
@@ -58,5 +63,7 @@ def make_taskres_pipeline(
     shared: dict[str, Any] = {"cache": cache, "device": device}
     clip = CLIPFeaturizer(model_name, pretrained, **shared)
     base = CLIPTextFeaturizer(model_name, pretrained, templates=templates, **shared)
-    taskres = TaskResClassifier(base, device=device, **taskres_params)
+    if "device" in classifier().get_params(deep=False):
+        taskres_params["device"] = device
+    taskres = classifier(base, **taskres_params)
     return Pipeline([("clip", clip), ("taskres", taskres)])

@@ -18,6 +18,7 @@ from sklearn_taskres import (
     LinearProbeClassifier,
     TaskResClassifier,
     TaskResClassifierCV,
+    TaskResGDAClassifier,
     TipAdapterClassifier,
     ZeroShotClassifier,
 )
@@ -83,7 +84,7 @@ def test_an_alpha_that_overflows_is_refused():
     with pytest.raises(ValueError, match="class embedding overflows"):
         TaskResClassifierCV(t, alphas=[1e30], max_epochs=3, random_state=0).fit(X, y)
     with pytest.warns(RuntimeWarning), pytest.raises(ValueError, match="not finite after the fit"):
-        TaskResClassifier(t, gaussian_weight=1e300, max_epochs=3).fit(X, y)
+        TaskResGDAClassifier(t, gaussian_weight=1e300, max_epochs=3).fit(X, y)
 
 
 @weighted

@@ -40,7 +40,6 @@ MAY_IMPORT = {
     "_search": {
         *GROUND,
         "_class_base",
-        "_classifiers.gaussian",
         "_classifiers.taskres",
         "_fitting",
         "_persistence",
@@ -58,8 +57,11 @@ LAZY = {"_clip.text", "_device", "_training"}
 #: Rooms that are imported without torch.
 LIGHT = {"_class_base", "_classifiers", "_search"}
 #: What a classifier's file may import of its siblings, besides what all of them share.
-SHARED = {"base", "gaussian", "training"}
-FAMILY = {"taskres": {"enhanced_base"}}
+SHARED = {"base", "gaussian", "text_gaussian", "training"}
+FAMILY = {
+    "taskres": {"enhanced_base"},
+    "taskres_gda": {"held_out_gaussian", "taskres", "unlabeled"},
+}
 #: The only files that may import a library.
 DOORS = {
     "open_clip": {"_clip/pretrained.py", "_clip/untrusted.py"},

@@ -34,8 +34,6 @@ def problem(tmp_path, monkeypatch):
     [
         {},
         {"base": "class_means"},
-        {"gaussian_weight": 0.5},
-        {"gaussian_weight": "auto"},
         {"residual": "both"},
         {"class_weight": {0: 2.0, 1: 1.0, 2: 1.0, 3: 0.5}},
     ],

@@ -68,8 +68,11 @@ def logits_of_rows(clf, X, labels):
     if getattr(clf, "image_residual_", np.zeros(1)).any():
         X = X + X.dtype.type(clf.alpha_) * clf.image_residual_
     z = X / np.sqrt(np.vecdot(X, X))[:, None]
+    if hasattr(clf, "image_map_"):
+        z = z @ clf.image_map_
+        z = z / np.sqrt(np.vecdot(z, z))[:, None]
     logits = z @ clf.coef_[rows].T
-    if hasattr(clf, "intercept_") and getattr(clf, "gaussian_weight_", 1) > 0:
+    if hasattr(clf, "intercept_"):
         logits = logits + clf.intercept_[rows]
     if hasattr(clf, "cache_keys_"):
         kept = np.isin(clf.classes_[clf.cache_classes_], labels)

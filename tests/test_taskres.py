@@ -14,10 +14,8 @@ from sklearn.base import clone
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 
 from sklearn_taskres import CLIPTextFeaturizer, TaskResClassifier, ZeroShotClassifier
-from sklearn_taskres._classifiers.gaussian import WEIGHTS
 from sklearn_taskres._classifiers.training import auto_lr, auto_max_epochs
 from sklearn_taskres._formulas import learning_rate
-from sklearn_taskres._held_out import held_out_score, shot_folds
 
 
 def problem(n_rows=60, n_classes=5, d=12, dtype=np.float64, seed=0):
@@ -536,61 +534,6 @@ def test_embeddings_of_another_model_draw_a_warning():
     rotated = X @ np.linalg.qr(np.random.default_rng(5).normal(size=(40, 40)))[0]
     with pytest.warns(UserWarning, match="no better than chance. Do base and X come from the same"):
         TaskResClassifier(base=t, max_epochs=2).fit(rotated, y)
-
-
-def naive_gaussian(X, y, n_classes):
-    """GDA's closed form with a pseudo-inverse, as published, but for the constant prior."""
-    F = X / np.linalg.norm(X, axis=1, keepdims=True)
-    means = np.stack([F[y == c].mean(axis=0) for c in range(n_classes)])
-    centred = F - means[y]
-    covariance = centred.T @ centred / (len(y) - 1)
-    d = F.shape[1]
-    ridge = np.trace(covariance) * np.eye(d)
-    W = d * means @ np.linalg.pinv((len(y) - 1) * covariance + ridge)
-    return W, -0.5 * (W * means).sum(axis=1)
-
-
-def test_a_gaussian_term_is_added_to_the_residuals_logits():
-    """coef_ and intercept_ are those without the term plus its weight times GDA's closed form."""
-    X, y, t = problem()
-    plain = TaskResClassifier(t, random_state=0).fit(X, y)
-    clf = TaskResClassifier(t, gaussian_weight=0.3, random_state=0).fit(X, y)
-    W, b = naive_gaussian(X, y, 5)
-    assert_array_equal(clf.residual_, plain.residual_)
-    assert_allclose(clf.coef_, plain.coef_ + 0.3 * W, atol=1e-9)
-    assert_allclose(clf.decision_function(X), plain.decision_function(X) + 0.3 * _term(X, W, b))
-    assert clf.n_parameters_ == 2 * plain.n_parameters_ + 5
-    with pytest.raises(ValueError, match="Gaussian term compares means"):
-        clf.add_classes({9: t[0]})
-
-
-def _term(X, W, b):
-    return X / np.linalg.norm(X, axis=1, keepdims=True) @ W.T + b
-
-
-def test_the_gaussian_weight_is_chosen_on_images_that_nothing_has_seen():
-    """ "auto" takes the best of the weights on images held out of the residual and the term."""
-    X, y, t = problem(n_rows=40)
-    clf = TaskResClassifier(t, gaussian_weight="auto", max_epochs=20, random_state=0).fit(X, y)
-    logits, terms, truth = [], [], []
-    for rows, others in shot_folds(y, np.random.RandomState(0)):
-        part = TaskResClassifier(t, max_epochs=20).fit(X[rows], y[rows])
-        logits.append(part.decision_function(X[others]))
-        terms.append(_term(X[others], *naive_gaussian(X[rows], y[rows], 5)))
-        truth.append(y[others])
-    logits, terms, truth = map(np.concatenate, (logits, terms, truth))
-    scores = [held_out_score(logits + a * terms, truth) for a in WEIGHTS]
-    assert clf.gaussian_weight_ == WEIGHTS[scores.index(max(scores))]
-
-
-def test_one_image_a_class_gets_no_gaussian_term():
-    """Nothing can be held out, so "auto" leaves the paper's method as it is."""
-    X, y, t = problem(n_rows=5)
-    clf = TaskResClassifier(t, gaussian_weight="auto").fit(X, y)
-    assert clf.gaussian_weight_ == 0
-    assert_array_equal(clf.coef_, TaskResClassifier(t).fit(X, y).coef_)
-    with pytest.raises(ValueError, match="needs residual='text'"):
-        TaskResClassifier(t, gaussian_weight=0.1, residual="both").fit(X, y)
 
 
 def test_diverged_training_is_an_error():

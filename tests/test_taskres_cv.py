@@ -41,7 +41,6 @@ OURS = {
     "alpha": "alphas",
     "weight_decay": "weight_decays",
     "enhanced_base": "enhanced_bases",
-    "gaussian_weight": "gaussian_weights",
 }
 
 
@@ -97,7 +96,6 @@ CASES = {
     "learned alpha": {"learn_alpha": True, "grid": {"alpha": [0.3, 1], "weight_decay": [0, 0.3]}},
     "class means": {"base": "class_means", "cv": 7},
     "scaled base": {"base": "class_means", "base_norm": 5.0},
-    "Gaussian term": {"grid": {"alpha": [0, 1], "gaussian_weight": [0, 0.05, 1]}},
     "shuffled folds": {"cv": StratifiedKFold(3, shuffle=True, random_state=0)},
     "random folds": {"cv": ShuffleSplit(3, test_size=0.4, random_state=0)},
     "image residual": {"residual": "image", "grid": {"alpha": [0, 0.5]}},
@@ -223,7 +221,7 @@ def test_two_images_a_class_are_enough():
 def test_results_have_grid_search_s_format():
     """The same keys, candidates, orders and types."""
     X, y, t = problem()
-    grid = {**GRID, "enhanced_base": [False], "gaussian_weight": [0.0, 0.1]}
+    grid = {**GRID, "enhanced_base": [False]}
     ours, theirs = both(X, y, grid, base=t)
     assert ours.cv_results_.keys() == theirs.cv_results_.keys()
     assert ours.cv_results_["params"] == theirs.cv_results_["params"]
@@ -279,7 +277,7 @@ def spy_on_train(monkeypatch, threads=None):
 def test_threads_give_the_same(monkeypatch, n_threads):
     """Programs in threads of their own change no score, and leave torch's threads as they were."""
     X, y, t = problem()
-    grid = {"alphas": (0, 0.3, 1, 2), "gaussian_weights": (0, 0.1), "weight_decays": (0, 0.1)}
+    grid = {"alphas": (0, 0.3, 1, 2), "weight_decays": (0, 0.1)}
     search = TaskResClassifierCV(t, **grid, cv=4, scoring=FINE, max_epochs=9, random_state=0)
     with_threads(monkeypatch, 1)
     alone, before = clone(search).fit(X, y), torch.get_num_threads()
@@ -560,7 +558,6 @@ def test_the_whole_warns_once():
         ({"alphas": []}, "alphas is empty"),
         ({"alphas": [-1.0]}, "'alpha' parameter of TaskResClassifier must be"),
         ({"weight_decays": ["x"]}, "'weight_decay' parameter of TaskResClassifier must be"),
-        ({"gaussian_weights": ["auto"]}, "gaussian_weights must be numbers"),
         ({"alphas": 0.5}, "'alphas' parameter of TaskResClassifierCV must be"),
         ({"learn_alpha": True}, "Leave 0 out of alphas"),
         ({"enhanced_bases": [True]}, "enhanced_base=True tunes a CLIP's text projection"),

@@ -1,6 +1,7 @@
 """The Gaussian term of GDA: classes that differ in their mean and share one covariance."""
 
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,22 +39,58 @@ def gaussian_classifier(X, y, sample_weight=None, views=None):
     b : ndarray of shape (n_classes,)
         Both zero where rows do not scatter around their means, as with one image a class.
     """
+    moments, n_slots = class_moments(X, y, sample_weight, views), 1
+    if views is not None:
+        n_slots += views.shape[1]
+    means, scatter = moments.means, n_slots * moments.scatter
+    shrinkage = np.trace(scatter) / (n_slots * moments.counts.sum() - 1)
+    if shrinkage <= np.finfo(means.dtype).eps:
+        return np.zeros_like(means), np.zeros_like(means[:, 0])
+    d = len(scatter)
+    W = d * np.linalg.solve(scatter + shrinkage * np.eye(d, dtype=means.dtype), means.T).T
+    return W, -(W * means).sum(axis=1) / 2
+
+
+class ClassMoments(NamedTuple):
+    """What Gaussians of one covariance are estimated from."""
+
+    #: Images of each class, or the sum of their weights, (K,).
+    counts: np.ndarray
+    #: Mean of the unit rows of each class, (K, D).
+    means: np.ndarray
+    #: Scatter of the unit rows around the means of their classes, (D, D).
+    scatter: np.ndarray
+
+
+def images(y, sample_weight=None):
+    """Return how many images each row (n,) counts as: its weight, if the sum is not below n."""
+    weight = np.ones(len(y)) if sample_weight is None else sample_weight
+    return weight * max(1.0, len(y) / weight.sum())
+
+
+def class_moments(X, y, sample_weight=None, views=None):
+    """Return counts, means and the scatter within classes of unit rows.
+
+    Parameters are those of :func:`gaussian_classifier`. The views of an image share its weight
+    with the clean row, so that they change no count.
+
+    Returns
+    -------
+    ClassMoments
+    """
     slots = [X] if views is None else [X, *views.swapaxes(0, 1)]
     dtype, d = working_dtype(X), X.shape[1]
-    weight = np.ones(len(y), dtype=dtype) if sample_weight is None else sample_weight
-    weight = weight * max(1.0, len(y) / weight.sum())
-    share = weight / np.bincount(y, weight)[y] / len(slots)
-    means, scatter = np.zeros((y.max() + 1, d), dtype=dtype), np.zeros((d, d), dtype=dtype)
+    weight = images(y, sample_weight)
+    counts = np.bincount(y, weight)
+    weight = (weight / len(slots)).astype(dtype)
+    share = weight / counts[y]
+    means, scatter = np.zeros((len(counts), d), dtype=dtype), np.zeros((d, d), dtype=dtype)
     for part, rows in _all_chunks(slots):
         means += class_sums(unit(rows), y[part], share[part], len(means))
     for part, rows in _all_chunks(slots):
         centred = (unit(rows) - means[y[part]]) * (weight[part, None] ** 0.5).astype(dtype)
         scatter += centred.T @ centred
-    shrinkage = np.trace(scatter) / (weight.sum() * len(slots) - 1)
-    if shrinkage <= np.finfo(dtype).eps:
-        return np.zeros_like(means), np.zeros_like(means[:, 0])
-    W = d * np.linalg.solve(scatter + shrinkage * np.eye(d, dtype=dtype), means.T).T
-    return W, -(W * means).sum(axis=1) / 2
+    return ClassMoments(counts.astype(dtype), means, scatter)
 
 
 def _all_chunks(slots):

@@ -10,7 +10,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from .._formulas import scaled_classifier, unit
 from .._held_out import shot_folds
 from .base import BaseCLIPClassifier
-from .gaussian import best_weight, gaussian_classifier
+from .gaussian import best_weight, class_moments, gaussian_classifier
+from .text_gaussian import DEFAULT_STRENGTH, text_gaussian
 
 #: Where alpha can't be searched: this times (N - K) / (N - 1), so 0.01 at two images a class.
 _DEFAULT_ALPHA = 0.02
@@ -56,6 +57,11 @@ class GDAClassifier(BaseCLIPClassifier):
         out, or no scatter is left when it is (two images a class without views), it is
         ``0.02 * (N - K) / (N - 1)`` for N rows of K classes: 0.01 at two images a class. Give a
         number to make the fit free of chance.
+    prior : {"text"} or None, default=None
+        "text" gives the class means a prior at the class names, worth eight images, and takes the
+        Gaussians alone, without zero-shot's logits and `alpha`: the closed-form half of
+        `TaskResGDAClassifier`, which is more accurate. It also works with one image per class.
+        None is the published method.
     base_norm : float or None, default=None
         Mean norm to which the rows of the base are scaled. Cosines do not see it; here it only
         changes `base_`.
@@ -74,7 +80,8 @@ class GDAClassifier(BaseCLIPClassifier):
     alpha_ : float
         Weight of the Gaussian term, given or chosen.
     coef_ : ndarray of shape (n_classes, n_features)
-        Classifier ``logit_scale_ * unit(base_) + alpha_ * W``, for unit image embeddings.
+        Classifier ``logit_scale_ * unit(base_) + alpha_ * W``, for unit image embeddings; with
+        ``prior="text"`` the Gaussians' weights alone.
     intercept_ : ndarray of shape (n_classes,)
         ``alpha_ * b``.
     logit_scale_ : float
@@ -89,6 +96,7 @@ class GDAClassifier(BaseCLIPClassifier):
 
     See Also
     --------
+    TaskResGDAClassifier : Joins a Gaussian with TaskRes, the recommended default.
     TaskResClassifier : Learns by gradient, and from one image a class on.
     LinearProbeClassifier : A linear map of the images without the text.
 
@@ -130,6 +138,7 @@ class GDAClassifier(BaseCLIPClassifier):
     _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
         **BaseCLIPClassifier._parameter_constraints,
         "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "prior": [None, StrOptions({"text"})],
         "random_state": ["random_state"],
     }
     _class_arrays = (*BaseCLIPClassifier._class_arrays, "intercept_")
@@ -141,6 +150,7 @@ class GDAClassifier(BaseCLIPClassifier):
         *,
         class_names=None,
         alpha="auto",
+        prior=None,
         base_norm=None,
         logit_scale=None,
         random_state=None,
@@ -148,11 +158,15 @@ class GDAClassifier(BaseCLIPClassifier):
         self.base = base
         self.class_names = class_names
         self.alpha = alpha
+        self.prior = prior
         self.base_norm = base_norm
         self.logit_scale = logit_scale
         self.random_state = random_state
 
     def _fit(self, X, y, sample_weight, views):
+        if self.prior == "text":
+            self._fit_text_prior(X, y, sample_weight, views)
+            return
         W, b = gaussian_map(X, y, sample_weight, views)
         self.alpha_ = float(self.alpha if self.alpha != "auto" else 0)
         if self.alpha == "auto" and W.any():
@@ -161,6 +175,18 @@ class GDAClassifier(BaseCLIPClassifier):
         self.coef_ = scaled_classifier(self.base_, self.logit_scale_) + alpha * W
         self.intercept_ = alpha * b
         self.n_parameters_ = W.size + b.size if self.alpha_ else 0
+
+    def _fit_text_prior(self, X, y, sample_weight, views):
+        """Take the closed form with a text prior, alone; zero-shot if there is no scatter."""
+        strength = 0.0 if self._class_base.is_from_images else DEFAULT_STRENGTH
+        moments = class_moments(X, y, sample_weight, views)
+        gaussian = text_gaussian(moments, self.base_, strength)
+        self.alpha_ = 1.0 if gaussian else 0.0
+        self.coef_ = scaled_classifier(self.base_, self.logit_scale_)
+        self.intercept_ = np.zeros_like(self.base_[:, 0])
+        if gaussian:
+            self.coef_, self.intercept_ = gaussian.weights, gaussian.intercept
+        self.n_parameters_ = self.base_.size + len(self.base_) if gaussian else 0
 
     def _choose_alpha(self, X, y, sample_weight, views):
         """Return the alpha that labels held-out images best, or a small one without any."""

@@ -4,7 +4,6 @@ The formula and its derivative come first, then the training that one fit and a 
 the estimator.
 """
 
-import copy
 import math
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -15,11 +14,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._class_base.names import class_names_of
 from .._formulas import row_norms, scaled_classifier, task_residual, unit
-from .._held_out import images_per_class, shot_folds, take_rows
+from .._held_out import images_per_class
 from .._messages import warn_user
 from .._rows import chunks
 from . import enhanced_base
-from .gaussian import best_weight, gaussian_classifier
 from .training import TrainedClassifier, auto_lr, auto_max_epochs
 
 
@@ -212,12 +210,6 @@ class TaskResClassifier(TrainedClassifier):
     residual : {"text", "image", "both"}, default="text"
         Where a residual is learned: on the class embeddings, or one for all image embeddings
         (before they are normalised, so X must be raw), or both. "text" is the paper's best.
-    gaussian_weight : float or "auto", default=0.0
-        Weight of a Gaussian term beside the cosines: the closed-form classifier of
-        `GDAClassifier`, from the same images. This is ours and not the paper's. "auto" chooses the
-        weight on training images that are held out in turn, at the cost of up to five more fits,
-        and is 0 where a class has one image. Try it with ``alpha=1`` from 4 images a class
-        on. Needs ``residual="text"``.
     base_norm : float or None, default=None
         Mean norm to which the rows of t are scaled; None leaves them as they are, and scales class
         means to 0.44 an element (root mean square), as in CLIP's text embeddings. The larger t, the
@@ -273,12 +265,7 @@ class TaskResClassifier(TrainedClassifier):
     alpha_ : float
         Scale α, given or learned.
     coef_ : ndarray of shape (n_classes, n_features)
-        Classifier ``logit_scale_ * unit(base_ + alpha_ * residual_)``, plus the Gaussian term's
-        weights where there is one.
-    intercept_ : ndarray of shape (n_classes,)
-        Added to the logits: zeros without a Gaussian term.
-    gaussian_weight_ : float
-        Weight of the Gaussian term, given or chosen.
+        Classifier ``logit_scale_ * unit(base_ + alpha_ * residual_)``.
     logit_scale_ : float
         Logit scale 1/τ.
     text_projection_ : ndarray of shape (text_width, n_features) or None
@@ -290,8 +277,7 @@ class TaskResClassifier(TrainedClassifier):
     n_iter_ : int
         Epochs run for x.
     n_parameters_ : int
-        Number of values that training tuned: n_classes * n_features for the residual on the text,
-        and n_classes * (n_features + 1) more for a Gaussian term.
+        Number of values that training tuned: n_classes * n_features for the residual on the text.
     n_features_in_ : int
         Width of the embeddings.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -299,6 +285,7 @@ class TaskResClassifier(TrainedClassifier):
 
     See Also
     --------
+    TaskResGDAClassifier : Joins it with Gaussians of the images: more accurate, as fast.
     ZeroShotClassifier : The base alone.
     CLIPFeaturizer : Images to the embeddings this classifier takes.
 
@@ -316,8 +303,6 @@ class TaskResClassifier(TrainedClassifier):
     ----------
     .. [1] Yu, Lu, Jin, Chen and Wang, "Task Residual for Tuning Vision-Language Models", CVPR 2023.
        arXiv:2211.10277
-    .. [2] Wang, Liang, Sheng, He, Wang and Tan, "A Hard-to-Beat Baseline for Training-free
-       CLIP-based Adaptation", ICLR 2024. arXiv:2402.04087 (the Gaussian term)
 
     Examples
     --------
@@ -340,7 +325,6 @@ class TaskResClassifier(TrainedClassifier):
         "learn_alpha": ["boolean"],
         "enhanced_base": ["boolean"],
         "residual": [StrOptions({"text", "image", "both"})],
-        "gaussian_weight": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -348,7 +332,7 @@ class TaskResClassifier(TrainedClassifier):
         "enhanced_epochs": [Interval(Integral, 1, None, closed="left")],
         "enhanced_penalty": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
     }
-    _class_arrays = (*TrainedClassifier._class_arrays, "residual_", "intercept_")
+    _class_arrays = (*TrainedClassifier._class_arrays, "residual_")
     _streams_rows = True
     _unit_rows_act = "ten"
 
@@ -361,7 +345,6 @@ class TaskResClassifier(TrainedClassifier):
         learn_alpha=False,
         enhanced_base=False,
         residual="text",
-        gaussian_weight=0.0,
         base_norm=None,
         logit_scale=None,
         lr="auto",
@@ -384,7 +367,6 @@ class TaskResClassifier(TrainedClassifier):
         self.learn_alpha = learn_alpha
         self.enhanced_base = enhanced_base
         self.residual = residual
-        self.gaussian_weight = gaussian_weight
         self.base_norm = base_norm
         self.logit_scale = logit_scale
         self.lr = lr
@@ -402,17 +384,8 @@ class TaskResClassifier(TrainedClassifier):
         self.verbose = verbose
 
     def _fit(self, X, y, sample_weight, views):
-        data = {"X": X, "y": y, "sample_weight": sample_weight, "views": views}
         rng = check_random_state(self.random_state)
-        self._fit_residual(data, rng)
-        weight = self.gaussian_weight
-        if weight == "auto":
-            weight = self._chosen_gaussian_weight(data, rng)
-        if weight > 0:
-            self._add_gaussian(weight, gaussian_classifier(**data))
-
-    def _fit_residual(self, data, rng):
-        problem = self._problem(**data, rng=rng)
+        problem = self._problem(X, y, sample_weight, views, rng)
         (learned,) = train_candidates(problem, [self.alpha], self.weight_decay, self._train)
         self._install(learned)
 
@@ -452,11 +425,6 @@ class TaskResClassifier(TrainedClassifier):
                 "enhanced_base=True tunes a CLIP's text projection, and base is not text. Pass "
                 "base=CLIPTextFeaturizer(...) with the model that made X, or enhanced_base=False."
             )
-        if self.gaussian_weight != 0 and self.residual != "text":
-            raise ValueError(
-                f"gaussian_weight={self.gaussian_weight!r} needs residual='text': the term is "
-                f"estimated from image embeddings as they are. Got residual={self.residual!r}."
-            )
 
     def _warn_about(self, data):
         super()._warn_about(data)
@@ -490,43 +458,17 @@ class TaskResClassifier(TrainedClassifier):
         self._install_base(enhanced_base.class_embeddings(features, self.text_projection_))
 
     def _install(self, learned):
-        """Become the classifier with this residual, and no Gaussian term yet."""
+        """Become the classifier with this residual."""
         self.residual_, self.image_residual_, self.alpha_ = learned
         t = task_residual(self.base_, self.residual_, self.base_.dtype.type(self.alpha_))
         self.coef_ = scaled_classifier(t, self.logit_scale_)
-        self.gaussian_weight_, self.intercept_ = 0.0, np.zeros_like(self.base_[:, 0])
         if self.text_projection_ is not None:
             self.n_parameters_ += self.text_projection_.size
-
-    def _add_gaussian(self, weight, term):
-        """Add the Gaussian term, weights (K, D) and intercepts (K,), to the logits."""
-        weights, intercept = term
-        self.gaussian_weight_ = float(weight)
-        self.coef_ = self.coef_ + self.gaussian_weight_ * weights
-        self.intercept_ = self.gaussian_weight_ * intercept
-        self.n_parameters_ += weights.size + intercept.size
-
-    def _chosen_gaussian_weight(self, data, rng):
-        """Weight that labels images best that neither residual nor Gaussians have seen."""
-        held_out = []
-        for rows, others in shot_folds(data["y"], rng):
-            part, seen = copy.copy(self), take_rows(data, rows)
-            part.callbacks, part.max_epochs, part.verbose = None, self.n_iter_, 0
-            class_base = self._class_base
-            if class_base.is_from_images:  # the base must not have seen them either
-                means = class_base.embed(None, None, seen["X"], seen["y"], seen["sample_weight"])
-                part._install_base(means)
-            part._fit_residual(seen, rng)
-            weights, intercept = gaussian_classifier(**seen)
-            X, y = data["X"][others].astype(self.base_.dtype, copy=False), data["y"][others]
-            held_out.append((part._logits(X), unit(X) @ weights.T + intercept, y))
-        return best_weight(*map(np.concatenate, zip(*held_out, strict=True))) if held_out else 0
 
     def _logits(self, X):
         if self.image_residual_.any():
             X = task_residual(X, self.image_residual_, self.image_residual_.dtype.type(self.alpha_))
-        logits = super()._logits(X)
-        return logits + self.intercept_ if self.gaussian_weight_ > 0 else logits
+        return super()._logits(X)
 
     def _embed_names(self, names):
         if self.text_projection_ is None:
@@ -535,10 +477,4 @@ class TaskResClassifier(TrainedClassifier):
         return enhanced_base.class_embeddings(features, self.text_projection_)
 
     def _new_rows(self, base):
-        zeros = {"residual_": np.zeros_like(base), "intercept_": np.zeros_like(base[:, 0])}
-        return {**super()._new_rows(base), **zeros}
-
-    @property
-    def _cannot_add_classes(self) -> str | None:
-        has_term = self.gaussian_weight_ > 0
-        return "its Gaussian term compares means of their images." if has_term else None
+        return {**super()._new_rows(base), "residual_": np.zeros_like(base)}

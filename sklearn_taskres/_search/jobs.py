@@ -1,14 +1,12 @@
 """The candidates of a fold: TaskRes prepared once, trained for many settings at a time."""
 
 import copy
-import functools
 import sys
 from typing import NamedTuple
 
 import numpy as np
 from sklearn.utils import check_random_state
 
-from .._classifiers.gaussian import gaussian_classifier
 from .._classifiers.taskres import Learned, train_candidates
 from .._messages import warn_user
 
@@ -54,7 +52,7 @@ class Fold:
         places : list of int
             Candidates whose residual the job learns.
         pairs : list of (float, float)
-            Their alphas and weight decays, each once: a Gaussian weight needs no training.
+            Their alphas and weight decays, each once.
         """
         places: dict = {}
         for place, params in candidates:
@@ -127,13 +125,7 @@ class Fold:
             clf.history_, clf.n_iter_ = [], self.problem.recipe["max_epochs"]
             clf.n_parameters_ = found.x.size + self.problem.learn_alpha
             clf._install(found)
-            if params["gaussian_weight"] > 0:
-                clf._add_gaussian(params["gaussian_weight"], self._gaussian_term)
             yield clf
-
-    @functools.cached_property
-    def _gaussian_term(self):
-        return gaussian_classifier(**self.data)
 
 
 class TrainingJob(NamedTuple):

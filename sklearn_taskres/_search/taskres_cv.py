@@ -28,7 +28,6 @@ _SEARCHED = {
     "alpha": "alphas",
     "weight_decay": "weight_decays",
     "enhanced_base": "enhanced_bases",
-    "gaussian_weight": "gaussian_weights",
 }
 
 
@@ -51,9 +50,6 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
         Candidates for the L2 penalty.
     enhanced_bases : array-like of bool, default=(False,)
         Candidates for `enhanced_base`. Try ``(False, True)`` from 8 images a class on.
-    gaussian_weights : array-like, default=(0.0,)
-        Candidates for the weight of the Gaussian term. They share what is trained and cost next to
-        nothing. Try ``(0, 0.01, 0.1, 1)`` from 4 images a class on.
     cv : int, splitter, iterable of (train, test) rows, or None, default=None
         Folds, as scikit-learn takes them. None is stratified folds without shuffling, as many as
         the smallest class has images and at most 5. Where it has one, there is nothing to search
@@ -85,7 +81,7 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
     best_estimator_ : TaskResClassifier
         The best candidate, fitted on all rows. Only with ``refit=True``.
     best_params_ : dict
-        alpha, weight_decay, enhanced_base and gaussian_weight of the best candidate.
+        alpha, weight_decay and enhanced_base of the best candidate.
     best_score_ : float
         Its mean score over the folds; NaN where there was nothing to search on.
     best_index_ : int
@@ -98,7 +94,7 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
         Number of folds; 0 where there was nothing to search on.
     classes_, base_, logit_scale_, n_features_in_, feature_names_in_
         As in `TaskResClassifier`.
-    residual_, image_residual_, alpha_, coef_, intercept_, gaussian_weight_
+    residual_, image_residual_, alpha_, coef_
         As in `TaskResClassifier`, of the refit.
     text_projection_, history_, enhanced_history_, n_iter_, n_parameters_
         As in `TaskResClassifier`, of the refit.
@@ -153,7 +149,6 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
         alphas=(0, 0.1, 0.25, 0.5, 1, 2),
         weight_decays=(5e-4,),
         enhanced_bases=(False,),
-        gaussian_weights=(0.0,),
         cv=None,
         scoring=None,
         refit=True,
@@ -179,7 +174,6 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
         self.alphas = alphas
         self.weight_decays = weight_decays
         self.enhanced_bases = enhanced_bases
-        self.gaussian_weights = gaussian_weights
         self.cv = cv
         self.scoring = scoring
         self.refit = refit
@@ -381,11 +375,6 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
         empty = [_SEARCHED[name] for name, values in grid.items() if not values]
         if empty:
             raise ValueError(f"{empty[0]} is empty. Give at least one candidate.")
-        if "auto" in grid["gaussian_weight"]:
-            raise ValueError(
-                "gaussian_weights must be numbers: the search takes the place of the 'auto' of "
-                "TaskResClassifier. Pass such as (0, 0.01, 0.1, 1)."
-            )
         if self.learn_alpha and 0 in grid["alpha"]:
             raise ValueError(
                 f"learn_alpha=True can't start from alpha=0. Leave 0 out of alphas, such as "

@@ -222,13 +222,38 @@ def _outcomes(clf, X, y, tests, own):
         "chosen": chosen_values(clf),
     }
     return {
-        name: {
-            "accuracy": float(np.mean((clf if name == own else _among(clf, y)).predict(X) == y)),
-            "n_test": len(y),
-            **common,
-        }
+        name: {**_scores(clf if name == own else _among(clf, y), X, y), "n_test": len(y), **common}
         for name, (X, y) in tests.items()
     }
+
+
+def _scores(clf, X, y):
+    """Accuracy, log loss and expected calibration error of predictions."""
+    log_p = clf.predict_log_proba(X)
+    columns = np.searchsorted(clf.classes_, y)
+    known = clf.classes_[columns.clip(max=len(clf.classes_) - 1)] == y
+    scores = {"accuracy": float(np.mean(clf.classes_[log_p.argmax(axis=1)] == y))}
+    if known.all():  # no probability was given to a class that the classifier does not have
+        scores["log_loss"] = float(-np.mean(log_p[np.arange(len(y)), columns]))
+        scores["calibration_error"] = calibration_error(np.exp(log_p), columns)
+    return scores
+
+
+def calibration_error(probabilities, y, n_bins=15):
+    """Mean distance between confidence and accuracy over bins of confidence, by their sizes.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n_samples, n_classes)
+    y : ndarray of shape (n_samples,)
+        Column of the true class.
+    n_bins : int, default=15
+        Bins of equal width.
+    """
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == y
+    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    gaps = np.bincount(bins, right - confidence, minlength=n_bins)
+    return float(np.abs(gaps).sum() / len(y))
 
 
 def _among(clf, y):

@@ -46,8 +46,11 @@ METHODS = {
     "tip-adapter": _method("TipAdapterClassifier", fine_tune=False),
     "tip-adapter-f": _method("TipAdapterClassifier", fine_tune=True),
     "gda": _method("GDAClassifier"),
+    "gda-text-prior": _method("GDAClassifier", prior="text"),
     "clap": _method("CLAPClassifier"),
+    "prolip": _method("ProLIPClassifier"),
     "taskres": _method("TaskResClassifier"),
+    "taskres-gda": _method("TaskResGDAClassifier"),
     "taskres-enhanced": _method("TaskResClassifier", needs_text=True, enhanced_base=True),
     "taskres-enhanced-only": _method(
         "TaskResClassifier", needs_text=True, enhanced_base=True, alpha=0.0
@@ -59,7 +62,6 @@ METHODS = {
     "taskres-alpha-0.7": _method("TaskResClassifier", alpha=0.7),
     "taskres-alpha-1": _method("TaskResClassifier", alpha=1.0),
     "taskres-learned-alpha": _method("TaskResClassifier", learn_alpha=True),
-    "taskres-gaussian": _method("TaskResClassifier", alpha=1.0, gaussian_weight="auto"),
     "text-adapter": _method("CLIPAdapterClassifier", branch="text-direct"),
     "text-adapter-residual": _method("CLIPAdapterClassifier", branch="text-additive", ratio=0.5),
 }

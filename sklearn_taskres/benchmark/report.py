@@ -11,6 +11,8 @@ from . import published, report_tables
 from .report_entries import Key, grouped, names, on_own_tests
 from .report_figures import draw, drawn_methods, file_names, where_parameters_are_compared
 
+#: What the others are compared with, draw by draw.
+_REFERENCE = "taskres-gda"
 _BOLD = (
     "Accuracy in % on test images, mean ± sample standard deviation over seeds, if there are "
     "several. Bold: higher than every other of its column on each of at least two seeds."
@@ -224,19 +226,45 @@ def _shown(table, row, column, bold):
 def _costs(table, groups):
     """Return Markdown of the seconds and of the tuned values, by method and shots."""
     backbone, data = table.block["backbone"] or None, table.block["data"]
-    tuned, seconds = [], []
+    tuned, seconds, losses, errors, differences = [], [], [], [], []
     for method in table.rows:
         keys = [Key(backbone, data, data, method, int(k)) for k in table.columns]
         cells = [groups.get(key) for key in keys]
         seconds.append([method, *[f"{_seconds(c):.2f}" if c else "" for c in cells]])
         tuned.append([method, *[f"{c[-1]['n_parameters']:,}" if c else "" for c in cells]])
+        losses.append([method, *[_mean_of(c, "log_loss", "{:.2f}") for c in cells]])
+        errors.append([method, *[_mean_of(c, "calibration_error", "{:.1%}") for c in cells]])
+        differences.append([method, *[_difference(table, method, k) for k in table.columns]])
     heads = [table.head, *table.columns]
     return [
+        f"Difference from {_REFERENCE} in points on the same draws, mean ± standard error:",
+        _grid(heads, differences),
+        "Log loss, mean over seeds:",
+        _grid(heads, losses),
+        "Expected calibration error (15 bins), mean over seeds:",
+        _grid(heads, errors),
         "Seconds to fit, median over seeds:",
         _grid(heads, seconds),
         "Values that training tuned:",
         _grid(heads, tuned),
     ]
+
+
+def _mean_of(cells, name, shape):
+    """Mean over the cells in text; empty if a cell of an older version lacks it."""
+    values = [cell.get(name) for cell in cells or ()]
+    return shape.format(np.mean(values)) if values and None not in values else ""
+
+
+def _difference(table, method, column):
+    """Accuracy less the reference's, seed by seed: mean ± standard error in text."""
+    ours, theirs = (table.entries.get((row, column)) for row in (method, _REFERENCE))
+    seeds = sorted(ours.per_seed.keys() & theirs.per_seed.keys()) if ours and theirs else []
+    if method == _REFERENCE or not seeds:
+        return ""
+    values = [ours.per_seed[seed] - theirs.per_seed[seed] for seed in seeds]
+    text = f"{np.mean(values):+.1f}"
+    return f"{text} ± {np.std(values, ddof=1) / len(values) ** 0.5:.1f}" if seeds[1:] else text
 
 
 def _seconds(cells):
@@ -277,6 +305,8 @@ def _write_costs(groups, path):
             **{name: value or "" for name, value in key._asdict().items()},
             "fit_seconds": _seconds(cells),
             "n_parameters": cells[-1]["n_parameters"],
+            "log_loss": _mean_of(cells, "log_loss", "{:.6g}"),
+            "calibration_error": _mean_of(cells, "calibration_error", "{:.6g}"),
         }
         for key, cells in on_own_tests(groups).items()
     ]

@@ -1,0 +1,131 @@
+"""The text-prior Gaussian on images that it has not seen, without estimating it again.
+
+What it is for: a prior strength, a weight and a temperature chosen from the training images. A fold
+holds out one image of each class, so that all classes lose as much, and the fold's classifier
+follows from the whole one in closed form: counts and means without the image, and a covariance
+without its square, which is a change of rank one.
+"""
+
+import numpy as np
+
+from .._formulas import unit
+from .gaussian import images
+from .text_gaussian import fitted_scale
+
+#: Images that are enough to choose by, and images of a class that are always held out.
+_ENOUGH_ROWS, _ENOUGH_FOLDS = 100, 5
+#: Most logits of a fold, so that a choice is cheap.
+_MOST_LOGITS = 2**19
+
+
+class HeldOutGaussian:
+    """Logits of held-out images for any prior strength.
+
+    Prior deviations of different classes are taken for independent here (ρ = 0): the means of a
+    fold are then weighted means of m and x̄, whatever the strength.
+
+    Parameters
+    ----------
+    data : tuple of X, y, sample_weight, views
+        Training images, as for :func:`.gaussian.class_moments`.
+    moments : ClassMoments
+        Of these images.
+    gaussian : TextGaussian
+        Estimated from them.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n_held,)
+        Images that are held out, in the order of the logits.
+    y : ndarray of shape (n_held,)
+        Their classes.
+    """
+
+    def __init__(self, data, moments, gaussian):
+        X, y, sample_weight, views = data
+        sigma = gaussian.sigma
+        self._centre, self._sigma, self._counts = gaussian.image_centre, sigma, moments.counts
+        x = moments.means - gaussian.image_centre
+        self._x = sigma.whitened(x)
+        self._prior = sigma.whitened(gaussian.scale * sigma.power(gaussian.directions, 0.5))
+        scale = fitted_scale(x, gaussian.directions)
+        self._expected = sigma.whitened(scale * gaussian.directions)
+        self._strength = gaussian.strength
+        weight = images(y, sample_weight).astype(x.dtype)
+        folds, step = _folds(X, y), -(-(len(x) ** 2) // _MOST_LOGITS)
+        self._folds = [self._fold(X, y, weight, views, rows, step) for rows in folds]
+        self.rows = np.concatenate([rows[::step] for rows in folds])
+        self.y = y[self.rows]
+
+    def _fold(self, X, y, weight, views, rows, step):
+        """Return every step-th image of a fold, and counts and means without any of them."""
+        clean = unit(X[rows].astype(self._x.dtype, copy=False))
+        seen = clean
+        if views is not None:
+            slots = unit(views[rows].astype(clean.dtype, copy=False))
+            seen = (clean + slots.sum(axis=1)) / (1 + slots.shape[1])
+        z, seen = (self._sigma.whitened(a - self._centre) for a in (clean, seen))
+        counts, x, c = self._counts.copy(), self._x.copy(), y[rows]
+        counts[c] = np.maximum(counts[c] - weight[rows], 0)
+        left = counts[c, None]
+        moved = (self._counts[c, None] * x[c] - weight[rows, None] * seen) / (left + (left == 0))
+        x[c] = np.where(left > 0, moved, 0)
+        return z[::step], seen[::step], c[::step], counts[:, None], x
+
+    def logits(self, strength):
+        """Logits (n_held, K) for a prior strength κ."""
+        return np.concatenate([self._logits_of(strength, *fold) for fold in self._folds])
+
+    def _logits_of(self, strength, z, seen, c, counts, x):
+        # Deviation e of an image from what the others let expect, of variance (1 + s) Σ.
+        share = counts / (counts + self._strength)
+        error = seen - (self._expected + share * (x - self._expected))[c]
+        variance = 1 + 1 / (counts[c, 0] + self._strength)
+        room = self._counts.sum() * variance - (error * error).sum(axis=1)
+        means = self._prior + counts / (counts + strength) * (x - self._prior)
+        along = (error * z).sum(axis=1, keepdims=True) - error @ means.T
+        logits = z @ means.T - (means * means).sum(axis=1) / 2
+        return logits - along**2 / (2 * room[:, None])
+
+
+def _folds(X, y):
+    """Rows of each fold: the i-th image of every class that has another one.
+
+    The order of the rows does not matter: images are sorted by their first element.
+    """
+    order = np.lexsort((X[:, 0], y))
+    counts = np.bincount(y)
+    place = np.arange(len(y)) - (np.cumsum(counts) - counts)[y[order]]
+    place[counts[y[order]] < 2] = -1
+    wanted = max(_ENOUGH_FOLDS, _ENOUGH_ROWS // len(counts))
+    n_folds = min(wanted, counts.max(), max(1, _MOST_LOGITS // len(counts) ** 2))
+    return [order[place == i] for i in range(n_folds)]
+
+
+def log_likelihoods(logits, y):
+    """Logarithm of the probability of the true class of each row, in float64."""
+    logits = logits.astype(np.float64)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted[np.arange(len(y)), y] - np.log(np.exp(shifted).sum(axis=1))
+
+
+def nearest_within(candidates, likelihoods, default, n_errors):
+    """Return the candidate nearest to a default that is not clearly worse than the best one.
+
+    Parameters
+    ----------
+    candidates : sequence of float
+        Positive; the default need not be among them.
+    likelihoods : sequence of ndarray of shape (n_held,)
+        Log-likelihood of each held-out image under each candidate.
+    default : float
+    n_errors : float
+        Standard errors of the paired difference that count as clear.
+    """
+    best = max(likelihoods, key=np.mean)
+    kept = []
+    for candidate, values in zip(candidates, likelihoods, strict=True):
+        loss = best - values
+        if loss.mean() <= n_errors * loss.std() / len(loss) ** 0.5:
+            kept.append(candidate)
+    return min(kept, key=lambda value: (abs(np.log(value / default)), value))

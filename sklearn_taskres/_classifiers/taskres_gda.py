@@ -1,0 +1,496 @@
+"""TaskRes joined with the text-prior Gaussian: the sum of two linear maps of the images.
+
+The formula of the join comes first, then the estimator, which has a TaskResClassifier and a
+:class:`.text_gaussian.TextGaussian`.
+"""
+
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.utils import _safe_indexing
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight
+
+from .._formulas import scaled_classifier, unit
+from .._held_out import images_per_class
+from .._rows import chunks
+from .base import _clean_and_views
+from .gaussian import class_moments, images
+from .held_out_gaussian import HeldOutGaussian, log_likelihoods, nearest_within
+from .taskres import TaskResClassifier
+from .text_gaussian import DEFAULT_STRENGTH, TextGaussian, text_gaussian
+from .training import TrainedClassifier
+from .unlabeled import UnlabeledImages, merged
+
+#: What `_prepare` finds out, and the TaskRes inside needs, too.
+_PREPARED = (
+    "classes_",
+    "base_",
+    "logit_scale_",
+    "n_features_in_",
+    "feature_names_in_",
+    "_name_of",
+    "_base_factor",
+)
+#: Images in all that are too few for a covariance, and for the residual to move in full.
+_FEW_IMAGES = 10
+#: Images per class from which on it may; weights may round a 2 down.
+_TWO_IMAGES = 1.5
+#: Candidates for the prior strength, for the weight (times the default), and for 1 / temperature.
+_STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
+_WEIGHTS = (1.0, 2.0, 4.0, 8.0)
+_SHARPNESSES = 2.0 ** (np.arange(-12, 13) / 6)
+#: Rounds in which images without labels join.
+_ROUNDS = 5
+#: Classes times images from which on the Gaussian counts in full: with fewer, it knows little.
+_FULL_WEIGHT = 100
+#: Held-out images that are too few to choose anything by.
+_FEW_HELD_OUT = 20
+
+
+def spread_of_wrong(logits, y):
+    """Return the standard deviation of the wrong classes' logits of each row, (n,).
+
+    The true class is left out, since its logit is large in training; of two classes both count.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (n_samples, n_classes)
+    y : ndarray of shape (n_samples,)
+        Class of each row.
+    """
+    wrong = np.ones(logits.shape, dtype=bool)
+    if logits.shape[1] > 2:
+        np.put_along_axis(wrong, y[:, None], False, axis=1)
+    return logits.std(axis=1, where=wrong)
+
+
+def matched(gaussian, taskres, y):
+    """Gaussian logits brought to the spread of TaskRes's, (n_samples, n_classes)."""
+    spread = spread_of_wrong(gaussian, y).mean()
+    return gaussian * (spread_of_wrong(taskres, y).mean() / (spread if spread > 0 else 1))
+
+
+def joined(taskres, gaussian, weight):
+    """Weighted mean of two arrays, (A + w·W) / (1 + w): the same for weights and intercepts."""
+    return (taskres + weight * gaussian) / (1 + weight)
+
+
+def sharpest(logits, y):
+    """Return the log-likelihoods (n,) of y at the sharpness that makes it most likely."""
+    return max((log_likelihoods(b * logits, y) for b in _SHARPNESSES[::4]), key=np.mean)
+
+
+class TaskResGDAClassifier(TrainedClassifier):
+    """TaskRes joined with Gaussian classes that expect their means where the text says.
+
+    Two classifiers that err differently: `TaskResClassifier` moves CLIP's class embeddings by
+    gradient, and a Gaussian discriminant whitens the images and takes the class names for a prior
+    over the class means, in closed form. The sum is one linear map. Take it first: on real CLIP
+    embeddings it is the best of this package's methods from one image per class on, without a
+    search.
+
+    Parameters
+    ----------
+    base : CLIPTextFeaturizer, array-like of shape (n_classes, n_features), "class_means" or None
+        Where the class embeddings come from. None is ``CLIPTextFeaturizer()``, the CLIP that
+        `CLIPFeaturizer` takes by default. Rows of an array are taken for raw text embeddings, as in
+        `TaskResClassifier`. ``"class_means"`` takes the mean embedding of each class's images, for
+        encoders without a text side: the Gaussians then have no prior, and with one image per class
+        there are none. Change it whenever the images were embedded by another model.
+    class_names : dict of label to str, sequence of str, or None
+        Names of the labels; a sequence in the order of the sorted labels. None: the labels are the
+        names.
+    alpha : float or "auto", default="auto"
+        Scale of TaskRes's residual. "auto" is 0.5 with one image per class (median)
+        or fewer than ten in all, else 1.
+    prior_strength : float or "auto", default="auto"
+        How many images per class the names are worth (κ). 0 is the means of the images alone,
+        infinity the text alone. "auto" is 8, a name being worth about eight images; from two images
+        per class on (median), and 20 in all, one of 1, 2, 4, 8 and 16: the one nearest to 8 that is
+        at most one standard error worse than the best in the likelihood of held-out images. Set it
+        to fix what names are worth.
+    gaussian_weight : float or "auto", default="auto"
+        Weight of the Gaussian compared with TaskRes, after both were brought to the same spread of
+        logits. 0 is TaskRes alone. "auto" is 1; with few classes and images, whose Gaussian knows
+        little, n_classes * n_samples / 100, and 0 with fewer than ten images. It becomes 2, 4 or 8
+        times as large if held-out images are clearly more likely then, as where names say nothing.
+    calibrate : bool, default=True
+        Divide all logits by the temperature under which held-out images are most likely, if they
+        are clearly more likely (two standard errors) than at temperature 1. Labels do not change.
+        With one image per class nothing is held out, and the temperature is 1.
+    unlabeled : int, str or None, default=-1
+        The label of rows without a label, which is scikit-learn's -1 for integer labels. For labels
+        that are strings name one, such as ``"unlabeled"``; it becomes no class. These rows join the
+        Gaussian, each counting 0.3 images and belonging to the classes as the classifier guesses,
+        in five rounds. None: every label is a class, -1 as well.
+    base_norm : float or None, default=None
+        As in `TaskResClassifier`.
+    logit_scale : float or None, default=None
+        As in `TaskResClassifier`.
+    lr, max_epochs, batch_size, weight_decay
+        Training of the residual, as in `TaskResClassifier`.
+    class_weight : dict of label to float, "balanced" or None, default=None
+        Weights of the classes: in TaskRes's loss, and in the Gaussian as if each image were there
+        so many times.
+    callbacks : list of skorch callbacks or None, default=None
+        As in `TaskResClassifier`.
+    device, precision
+        Where and how the residual is trained, as in `TaskResClassifier`.
+    random_state : int, RandomState instance or None, default=None
+        Order of the images in TaskRes's batches; with one batch per epoch it has no influence.
+    verbose : int, default=0
+        1 prints an epoch's loss and learning rate as it ends.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Sorted labels.
+    base_ : ndarray of shape (n_classes, n_features)
+        Raw class embeddings t.
+    coef_ : ndarray of shape (n_classes, n_features)
+        Weights of unit image embeddings: the mean of TaskRes's and of the Gaussian's, the latter
+        times `gaussian_scale_`.
+    intercept_ : ndarray of shape (n_classes,)
+        Added to the logits.
+    taskres_ : TaskResClassifier
+        The TaskRes inside, fitted: its ``residual_``, ``history_`` and the like.
+    alpha_ : float
+        Scale of its residual.
+    prior_strength_ : float
+        κ, given or chosen.
+    gaussian_weight_ : float
+        Weight of the Gaussian; 0 where there is none.
+    temperature_ : float
+        What all logits were divided by.
+    gaussian_scale_ : float
+        What brings the Gaussian's logits to the spread of TaskRes's.
+    logit_scale_ : float
+        Logit scale 1/τ.
+    history_ : list of dict
+        TaskRes's: one dict per epoch.
+    n_iter_ : int
+        Its epochs.
+    n_parameters_ : int
+        Number of values that training tuned: n_classes * n_features for the residual, and
+        n_classes * (n_features + 1) for the Gaussian where there is one.
+    n_features_in_ : int
+        Width of the embeddings.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where X had string names.
+
+    See Also
+    --------
+    TaskResClassifier : The published method, by gradient alone.
+    GDAClassifier : The closed form alone; ``prior="text"`` is the Gaussian of this classifier.
+
+    Notes
+    -----
+    A fit costs that of TaskRes, one eigendecomposition of an n_features x n_features matrix and a
+    few products; the fitted classifier keeps that matrix, for `add_classes`. A class that is added
+    has no images: the text alone says where its Gaussian lies, and the images of classes with
+    similar names correct it.
+
+    All classes are equally likely beforehand, however many images each has.
+
+    References
+    ----------
+    .. [1] Yu, Lu, Jin, Chen and Wang, "Task Residual for Tuning Vision-Language Models", CVPR 2023.
+       arXiv:2211.10277
+    .. [2] Wang, Liang, Sheng, He, Wang and Tan, "A Hard-to-Beat Baseline for Training-free
+       CLIP-based Adaptation", ICLR 2024. arXiv:2402.04087 (Gaussians without a prior)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_taskres import TaskResGDAClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> t = 10 * rng.normal(size=(3, 16))              # class embeddings of three names
+    >>> y = np.repeat(["bird", "cat", "dog"], 4)
+    >>> X = np.repeat(t, 4, axis=0) + 10 * rng.normal(size=(12, 16))
+    >>> clf = TaskResGDAClassifier(base=t, random_state=0).fit(X, y)
+    >>> clf.score(X, y)
+    1.0
+    >>> clf.prior_strength_
+    8.0
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
+        **TrainedClassifier._parameter_constraints,
+        "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "prior_strength": [StrOptions({"auto"}), Interval(Real, 0, None, closed="both")],
+        "gaussian_weight": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "calibrate": ["boolean"],
+        "unlabeled": [None, Integral, str],
+        "lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+    }
+    _class_arrays = (*TrainedClassifier._class_arrays, "intercept_")
+    _streams_rows = True
+    _unit_rows_act = "ten"
+    _gaussian: TextGaussian | None
+
+    def __init__(
+        self,
+        base=None,
+        *,
+        class_names=None,
+        alpha="auto",
+        prior_strength="auto",
+        gaussian_weight="auto",
+        calibrate=True,
+        unlabeled=-1,
+        base_norm=None,
+        logit_scale=None,
+        lr="auto",
+        max_epochs="auto",
+        batch_size=256,
+        weight_decay=5e-4,
+        class_weight=None,
+        callbacks=None,
+        device=None,
+        precision="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.base = base
+        self.class_names = class_names
+        self.alpha = alpha
+        self.prior_strength = prior_strength
+        self.gaussian_weight = gaussian_weight
+        self.calibrate = calibrate
+        self.unlabeled = unlabeled
+        self.base_norm = base_norm
+        self.logit_scale = logit_scale
+        self.lr = lr
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.class_weight = class_weight
+        self.callbacks = callbacks
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _prepare(self, X, y, sample_weight):
+        """Part rows without labels from the others, and prepare these; return both for `_fit`."""
+        rows = self._unlabeled_rows(y)
+        if rows is None:
+            return *super()._prepare(X, y, sample_weight), None
+        if rows.all():
+            raise ValueError(
+                f"Every row of y is {self.unlabeled!r}, the label of rows without a label. Label "
+                f"some images of each class, or pass unlabeled=None if {self.unlabeled!r} is a "
+                f"class."
+            )
+        labeled, rest = np.flatnonzero(~rows), np.flatnonzero(rows)
+        weights = [None, None]
+        if sample_weight is not None:
+            weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
+            weights = [weight[labeled], weight[rest]]
+        data = super()._prepare(_safe_indexing(X, labeled), _safe_indexing(y, labeled), weights[0])
+        pool, _ = _clean_and_views(_safe_indexing(X, rest))
+        pool = self._validated(pool, streams=True, reset=False)
+        return *data, UnlabeledImages(pool.astype(data[0].dtype, copy=False), weights[1])
+
+    def _unlabeled_rows(self, y):
+        """Mask of the rows without a label, or None if there are none."""
+        labels = np.asarray(y)
+        if self.unlabeled is None or labels.ndim != 1:
+            return None
+        if isinstance(self.unlabeled, str) != (labels.dtype.kind in "UO"):
+            return None
+        rows = labels == self.unlabeled
+        return rows if rows.any() else None
+
+    def _fit(self, X, y, sample_weight, views, unlabeled=None):
+        data = X, y, sample_weight, views
+        self._fit_taskres(*data)  # first: NumPy's threads would slow torch's down
+        self.gaussian_weight_ = self.gaussian_scale_ = 0.0
+        self.temperature_ = 1.0
+        self._fit_gaussian(data, unlabeled)
+        self.coef_, self.intercept_ = self._join(self.taskres_.coef_, self._gaussian_map())
+
+    def _fit_taskres(self, X, y, sample_weight, views):
+        own = self.get_params(deep=False)
+        names = TaskResClassifier().get_params(deep=False).keys() & own.keys()
+        automatic = self.alpha == "auto"
+        self.alpha_ = float(auto_alpha(y, sample_weight) if automatic else self.alpha)
+        taskres = TaskResClassifier(**{**{n: own[n] for n in names}, "alpha": self.alpha_})
+        for name in _PREPARED:
+            if hasattr(self, name):
+                setattr(taskres, name, getattr(self, name))
+        taskres._fit(X, y, sample_weight, views)
+        self.taskres_, self.history_, self.n_iter_ = taskres, taskres.history_, taskres.n_iter_
+        self.n_parameters_ = taskres.n_parameters_
+
+    def _fit_gaussian(self, data, unlabeled):
+        X, y, sample_weight, _ = data
+        moments = class_moments(*data)
+        has_prior = not self._class_base.is_from_images  # class means are none for themselves
+        strength = DEFAULT_STRENGTH if self.prior_strength == "auto" else self.prior_strength
+        self.prior_strength_ = float(strength) if has_prior else 0.0
+        n_unlabeled = 0 if unlabeled is None else unlabeled.n_images
+        weight = self._default_weight(moments.counts.sum() + n_unlabeled)
+        self._gaussian = (
+            text_gaussian(moments, self.base_, self.prior_strength_) if weight else None
+        )
+        if self._gaussian is None:
+            return
+        held_out = None
+        if has_prior and images_per_class(y) >= 2 and len(y) >= _FEW_HELD_OUT:
+            held_out = HeldOutGaussian(data, moments, self._gaussian)
+            rows = unit(X[held_out.rows].astype(self.base_.dtype, copy=False))
+            taskres = rows @ self.taskres_.coef_.T
+        if held_out is not None and self.prior_strength == "auto":
+            self._choose_strength(held_out, taskres, moments)
+        self.gaussian_scale_ = self._matching_scale(X, y, sample_weight)
+        self.gaussian_weight_ = weight
+        if held_out is not None:
+            gaussian = self.gaussian_scale_ * held_out.logits(self.prior_strength_)
+            self._choose_weight(taskres, gaussian, held_out.y)
+            self._choose_temperature(gaussian, held_out.y)
+        if unlabeled is not None:
+            self._learn_from(unlabeled, moments, data)
+        self.n_parameters_ += self.base_.size + len(self.base_)
+
+    def _default_weight(self, n_images):
+        if self.gaussian_weight != "auto":
+            return float(self.gaussian_weight)
+        if n_images < _FEW_IMAGES:
+            return 0.0
+        return min(1.0, len(self.classes_) * n_images / _FULL_WEIGHT)
+
+    def _choose_strength(self, held_out, taskres, moments):
+        """Take another prior strength if held-out images are clearly more likely under it."""
+        found = [
+            sharpest(matched(held_out.logits(k), taskres, held_out.y), held_out.y)
+            for k in _STRENGTHS
+        ]
+        chosen = nearest_within(_STRENGTHS, found, DEFAULT_STRENGTH, 1)
+        if chosen != self.prior_strength_:
+            self.prior_strength_ = chosen
+            self._gaussian = text_gaussian(moments, self.base_, chosen)
+
+    def _choose_weight(self, taskres, gaussian, y):
+        """Give the Gaussian more weight if it is clearly the better part.
+
+        TaskRes has seen the images and the Gaussian has not: if that wins even so, it counts more.
+        """
+        if self.gaussian_weight == "auto":
+            weights = [self.gaussian_weight_ * factor for factor in _WEIGHTS]
+            found = [sharpest(joined(taskres, gaussian, weight), y) for weight in weights]
+            self.gaussian_weight_ = nearest_within(weights, found, self.gaussian_weight_, 1)
+
+    def _choose_temperature(self, gaussian, y):
+        """Take another temperature than 1 if held-out images are clearly more likely under it."""
+        if self.calibrate:
+            found = [log_likelihoods(b * gaussian, y) for b in _SHARPNESSES]
+            self.temperature_ = float(1 / nearest_within(_SHARPNESSES, found, 1, 2))
+
+    def _learn_from(self, unlabeled, moments, data):
+        """Let images without labels join the Gaussian, as what the classifier takes them for.
+
+        Rounds of expectation and maximisation. Classes stay tied to the text and to their labelled
+        images, so that a class that no image shows keeps its place. TaskRes learns nothing from
+        these images, so the Gaussian's weight grows by their share.
+        """
+        if self.prior_strength == "auto":  # guessed labels need the text more than given ones do
+            self.prior_strength_ = max(self.prior_strength_, DEFAULT_STRENGTH)
+        if self.gaussian_weight == "auto":
+            n_labeled = moments.counts.sum()
+            self.gaussian_weight_ *= 1 + unlabeled.n_images / (unlabeled.n_images + n_labeled)
+        for _ in range(_ROUNDS):
+            coef, intercept = self._join(self.taskres_.coef_, self._gaussian_map())
+            soft = unlabeled.moments(lambda z: softmax(z @ coef.T + intercept, axis=1))  # noqa: B023
+            self._gaussian = text_gaussian(merged(moments, soft), self.base_, self.prior_strength_)
+            self.gaussian_scale_ = self._matching_scale(*data[:3])
+
+    def _matching_scale(self, X, y, sample_weight):
+        """Return what the Gaussian's logits must be multiplied by to spread as TaskRes's do."""
+        spreads = np.empty((2, len(y)))
+        weights, intercept = self._gaussian_map()
+        for part, rows in chunks(X):
+            z = unit(rows)
+            spreads[0, part] = spread_of_wrong(z @ self.taskres_.coef_.T, y[part])
+            spreads[1, part] = spread_of_wrong(z @ weights.T + intercept, y[part])
+        taskres, gaussian = np.average(spreads, axis=1, weights=sample_weight)
+        return float(taskres / gaussian) if gaussian > 0 else 0.0
+
+    def _gaussian_map(self):
+        """Weights and intercepts of the fitted classes' Gaussians; zero without any."""
+        if self._gaussian is None:
+            return np.zeros_like(self.base_), np.zeros_like(self.base_[:, 0])
+        return self._gaussian.weights, self._gaussian.intercept
+
+    def _join(self, taskres, gaussian):
+        """Join TaskRes's weights with a Gaussian map of the same classes."""
+        weight, scale, temperature = (
+            self.base_.dtype.type(value)
+            for value in (self.gaussian_weight_, self.gaussian_scale_, self.temperature_)
+        )
+        weights, intercept = (scale * a for a in gaussian)
+        return joined(taskres, weights, weight) / temperature, joined(
+            0, intercept, weight
+        ) / temperature
+
+    def _logits(self, X):
+        return super()._logits(X) + self.intercept_
+
+    # classes that leave or join ----------------------------------------------------------------
+
+    def select_classes(self, labels):
+        selected = super().select_classes(labels)
+        selected.taskres_ = self.taskres_.select_classes(labels)
+        return selected
+
+    select_classes.__doc__ = TrainedClassifier.select_classes.__doc__
+
+    def add_classes(self, classes):
+        """Return a fitted classifier that also knows classes without training images.
+
+        A new class lies where the text prior puts it, given the images of the others, and keeps its
+        zero-shot weights in TaskRes; what was learned for the others is kept as it is.
+
+        Parameters
+        ----------
+        classes : dict of label to str or array-like of shape (n_features,), or list of str
+            As in `TaskResClassifier.add_classes`.
+
+        Returns
+        -------
+        TaskResGDAClassifier
+            A fitted one; this one stays unchanged.
+
+        Raises
+        ------
+        ValueError
+            If a label is known already or of another kind than the others, if there is neither a
+            text base nor an embedding, or if the base is ``"class_means"``.
+        """
+        grown = super().add_classes(classes)
+        grown.taskres_ = self.taskres_.add_classes(classes)
+        return grown
+
+    def _new_rows(self, base):
+        zero_shot = scaled_classifier(base, self.logit_scale_)
+        gaussian = np.zeros_like(base), np.zeros_like(base[:, 0])
+        if self._gaussian is not None:
+            gaussian = self._gaussian.unseen(base)
+        coef, intercept = self._join(zero_shot, gaussian)
+        return {"base_": base, "coef_": coef, "intercept_": intercept}
+
+    @property
+    def _cannot_add_classes(self) -> str | None:
+        if self.gaussian_weight_ > 0 and self._class_base.is_from_images:
+            return "without text, its Gaussians lie at the means of their images."
+        return None
+
+
+def auto_alpha(y, sample_weight=None):
+    """Scale of the residual: 0.5 for one image per class (median) or few images in all, else 1."""
+    counts = np.bincount(y, images(y, sample_weight))
+    return 0.5 if np.median(counts) < _TWO_IMAGES or counts.sum() < _FEW_IMAGES else 1.0

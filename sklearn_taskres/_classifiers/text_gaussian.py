@@ -1,0 +1,156 @@
+"""Gaussian classes whose means are expected where the text says: a linear map in closed form.
+
+No paper that we know has it. The relatives are GDA (arXiv:2402.04087), which has no prior, and the
+Bayesian linear discriminant with a conjugate prior. The formulas come first, in the order in which
+they are computed; :func:`text_gaussian` puts them together.
+
+Rows z are unit, x̄_c (K, D) are the means of the images of each class, n_c their numbers, t_c raw
+class embeddings.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._formulas import unit
+
+#: What names are worth, unless the images say otherwise: as many images per class.
+DEFAULT_STRENGTH = 8.0
+#: Share of the prior's covariance that classes with similar names have in common.
+_SIMILARITY = 0.5
+
+
+def text_directions(t):
+    """Where the text expects the classes about their centre, t̃ (K, D), and that centre (D,).
+
+    Images and texts lie in two cones of the sphere: each side is centred by itself.
+    """
+    rows = unit(t)
+    centre = rows.mean(axis=0)
+    return rows - centre, centre
+
+
+def fitted_scale(x, directions, precision=None):
+    """Least-squares factor, not negative, that brings directions (K, D) to x (K, D)."""
+    weighted = directions if precision is None else precision(directions)
+    size = (directions * weighted).sum()
+    return max(0.0, float((x * weighted).sum() / size)) if size > 0 else 0.0
+
+
+def prior_covariance(directions, others):
+    """Covariance that two sets of classes share through their names, (K, K'): ρ cos(t̃, t̃').
+
+    A class shares all of its variance, 1, with itself: to the diagonal belongs 1 - ρ more.
+    """
+    return _SIMILARITY * unit(directions) @ unit(others).T
+
+
+def observed_precision(covariance, counts, strength):
+    """Q = (C + diag(1/n))⁻¹ for C = covariance / κ, and Q / κ, both (K, K); κ is 0 to infinite.
+
+    With s = κ / (1 + κ) both are multiples of ((1 - s) covariance + s diag(1/n))⁻¹: by s, and by
+    1 - s.
+    """
+    share = 1.0 if np.isinf(strength) else strength / (1 + strength)
+    inverse = np.linalg.inv((1 - share) * covariance + share * np.diag(1 / counts))
+    return share * inverse, (1 - share) * inverse
+
+
+class Covariance:
+    """The covariance Σ of images within a class, (D, D), by its eigenvectors.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (D, D)
+        Symmetric and positive.
+    """
+
+    def __init__(self, matrix):
+        values, self.vectors = np.linalg.eigh(matrix)
+        self.values = np.maximum(values, np.finfo(matrix.dtype).tiny)
+
+    def power(self, rows, exponent):
+        """Rows (K, D) times Σ to the power of an exponent."""
+        return ((rows @ self.vectors) * self.values**exponent) @ self.vectors.T
+
+    def whitened(self, rows):
+        """Rows (K, D) in coordinates in which Σ is the identity."""
+        return (rows @ self.vectors) / self.values**0.5
+
+    def inverse(self, rows):
+        """Rows (K, D) times Σ⁻¹."""
+        return self.power(rows, -1)
+
+
+@dataclass
+class TextGaussian:
+    """The classifier of Gaussian classes with a text prior: one linear map of unit rows."""
+
+    #: Weights W (K, D) and intercepts b (K,): logits are z Wᵀ + b.
+    weights: np.ndarray
+    intercept: np.ndarray
+    #: Prior strength κ, given or chosen.
+    strength: float
+    #: What held-out images and classes without images need: Σ, the centres of images and text, the
+    #: scale of the prior's directions, t̃ of the classes with images, and their Q (x̄ - g - m) / κ.
+    sigma: "Covariance"
+    image_centre: np.ndarray
+    text_centre: np.ndarray
+    scale: float
+    directions: np.ndarray
+    pull: np.ndarray
+
+    def unseen(self, t):
+        """Weights and intercepts of classes without images, from their raw embeddings (n, D)."""
+        directions = unit(t) - self.text_centre
+        means = self.scale * self.sigma.power(directions, 0.5)
+        means += prior_covariance(directions, self.directions) @ self.pull
+        return linear_map(means, self.sigma, self.image_centre)
+
+
+def linear_map(means, sigma, centre):
+    """W = μΣ⁻¹ and b = -½ μΣ⁻¹μ - W·g of class means μ (K, D) about the centre g (D,)."""
+    weights = sigma.inverse(means)
+    return weights, -(weights * means).sum(axis=1) / 2 - weights @ centre
+
+
+def text_gaussian(moments, t, strength):
+    """Estimate Gaussian classes with one covariance whose means have a prior at the text.
+
+    Parameters
+    ----------
+    moments : ClassMoments
+        Counts n, means x̄ and scatter of the images.
+    t : ndarray of shape (K, D)
+        Raw class embeddings.
+    strength : float
+        Prior strength κ: 0 leaves the class means alone, infinity the text alone.
+
+    Returns
+    -------
+    TextGaussian or None
+        None if images neither scatter within classes nor deviate from the text, so that there is
+        no covariance.
+    """
+    counts, means, scatter = moments
+    dtype, total = means.dtype, float(counts.sum())
+    centre = means.mean(axis=0)
+    x = means - centre
+    directions, text_centre = text_directions(t)
+    prior = prior_covariance(directions, directions)
+    prior += (1 - _SIMILARITY) * np.eye(len(t), dtype=prior.dtype)
+    Q, pull = (a.astype(dtype) for a in observed_precision(prior, counts, strength))
+    deviation = x - fitted_scale(x, directions) * directions
+    scatter = scatter + deviation.T @ (Q @ deviation)
+    ridge = np.trace(scatter) / total
+    if ridge <= np.finfo(dtype).eps:
+        return None
+    sigma = Covariance((scatter + ridge * np.eye(len(scatter), dtype=dtype)) / dtype.type(total))
+    roots = sigma.power(directions, 0.5)
+    scale = fitted_scale(x, roots, sigma.inverse)
+    rest = x - scale * roots  # what the prior m leaves
+    pull = pull @ rest
+    weights, intercept = linear_map(scale * roots + prior @ pull, sigma, centre)
+    return TextGaussian(
+        weights, intercept, strength, sigma, centre, text_centre, scale, directions, pull
+    )
