@@ -13,7 +13,7 @@ _HOME = {
     "EmbeddingCache": "._clip.cache",
     "GDAClassifier": "._classifiers.gda",
     "LinearProbeClassifier": "._classifiers.linear_probe",
-    "ModelUnavailableError": "._clip.pretrained",
+    "ModelUnavailableError": "._clip.downloads",
     "TaskResClassifier": "._classifiers.taskres",
     "TaskResClassifierCV": "._search.taskres_cv",
     "TipAdapterClassifier": "._classifiers.tip_adapter",

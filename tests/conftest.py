@@ -94,7 +94,7 @@ def cpu():
 @pytest.fixture(autouse=True)
 def only_marked_tests_load_a_model(request, monkeypatch):
     """A test that is not marked fails when it loads a model, so that ``-m model`` misses none."""
-    from sklearn_taskres._clip import encoder
+    from sklearn_taskres._clip.backends.torch import encoder
 
     def load_encoder(*args, **kwargs):
         pytest.fail("This test loads a model: mark it with @pytest.mark.model.")

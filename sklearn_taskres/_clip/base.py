@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.base import TransformerMixin
 
 from .._persistence import VersionStamp
+from .identity import names_its_weights
 
 
 class CLIPTransformer(TransformerMixin, VersionStamp):
@@ -29,8 +30,6 @@ class CLIPTransformer(TransformerMixin, VersionStamp):
 
     def describe_model(self):
         """Return the arguments that name the CLIP, without `pretrained` if the name says all."""
-        from .pretrained import names_its_weights
-
         name = repr(self.model_name)
         return name if names_its_weights(self.model_name) else f"{name}, {self.pretrained!r}"
 
@@ -51,12 +50,12 @@ class CLIPTransformer(TransformerMixin, VersionStamp):
 
     def _source(self):
         """Find what the model's name stands for; nothing is loaded."""
-        from .pretrained import find_model
+        from .backends.torch.pretrained import find_model
 
         return find_model(*self._model())
 
     def _encoder(self, device=None):
-        from .encoder import load_encoder
+        from .backends.torch.encoder import load_encoder
 
         device = self.device if device is None else device
         return load_encoder(*self._model(), device=device, precision=self.precision)

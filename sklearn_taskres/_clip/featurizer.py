@@ -229,7 +229,7 @@ class CLIPFeaturizer(CLIPTransformer):
     def _embed(self, X, views):
         """Embeddings of the views of images, (n_samples, n_views, d)."""
         from .._device import resolve_device
-        from .encoder import image_precision
+        from .backends.torch.encoder import image_precision
 
         self._validate_params()
         device = resolve_device(self.device)
