@@ -13,6 +13,7 @@ def make_taskres_pipeline(
     *,
     templates="a photo of a {}.",
     cache="memory",
+    backend="torch",
     device=None,
     **taskres_params,
 ):
@@ -29,6 +30,8 @@ def make_taskres_pipeline(
     cache : "memory", path-like or None, default="memory"
         Where embeddings of images and names are kept. Name a folder for a search with ``n_jobs``,
         or when another run will see the same images.
+    backend : {"torch", "openvino", "onnx", "auto"}, default="torch"
+        Who computes the image tower, as in `CLIPFeaturizer`. Names are always embedded by torch.
     device : str, torch.device or None, default=None
         Where to embed and train. None takes what there is.
     **taskres_params
@@ -51,7 +54,7 @@ def make_taskres_pipeline(
     True
     """
     shared = {"cache": cache, "device": device}
-    clip = CLIPFeaturizer(model_name, pretrained, **shared)
+    clip = CLIPFeaturizer(model_name, pretrained, backend=backend, **shared)
     base = CLIPTextFeaturizer(model_name, pretrained, templates=templates, **shared)
     taskres = TaskResClassifier(base, device=device, **taskres_params)
     return Pipeline([("clip", clip), ("taskres", taskres)])

@@ -21,6 +21,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 _CPUS = {"bf16": {"cpu_name": "AMD EPYC", "avx512_bf16": True}, "plain": {"cpu_name": "plain"}}
 #: Test files all of whose tests are marked `model`, and fixtures that lead to a model.
 _MODEL_FILES = {
+    "test_backends",
     "test_benchmark_images",
     "test_digits",
     "test_embedding",

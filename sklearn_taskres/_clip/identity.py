@@ -81,7 +81,7 @@ def file_stamp(path: str | os.PathLike) -> tuple:
 
 def file_digest(path: str | os.PathLike) -> str:
     """Digest of a file's bytes, which are read again when its stamp says so."""
-    return _digest(path, *file_stamp(path))
+    return _digest(os.fspath(path), *file_stamp(path))
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,4 +1,4 @@
-"""Who computes the image tower: torch, OpenVINO or ONNX Runtime, behind one small protocol."""
+"""Who computes the image tower: torch, OpenVINO or ONNX Runtime, behind two small protocols."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,22 +23,24 @@ class ImageEncoder(Protocol):
 
 
 class Engine(Protocol):
-    """What a module that knows an inference engine offers, `openvino` and `onnx` here.
+    """What a module that knows an inference engine offers: `openvino` and `onnx` are the two.
 
-    A tower takes uint8 pixels (b, height, width, 3), b of any size, and gives float32 (b, d).
+    It imports its library inside functions. A tower, whatever an engine takes for one, makes
+    float32 rows (b, d) of uint8 pixels (b, height, width, 3), b being any number.
     """
 
+    NAME: str
     #: Precisions in which it computes on a processor that has units for them.
     PRECISIONS: tuple[str, ...]
-    #: Packages that computing needs, and those that converting needs besides.
+    #: Packages that computing needs, and those that converting needs besides torch.
     PACKAGES: tuple[str, ...]
     CONVERTING: tuple[str, ...]
 
-    def convert(self, program: Any, image_size: tuple[int, int]) -> Any:
-        """Return a tower, in memory, that does what a program of `torch.export` does."""
+    def from_onnx(self, content: bytes) -> Any:
+        """Return the tower of an ONNX file's bytes, in memory."""
 
     def write(self, tower: Any, folder: Path) -> None:
-        """Write a converted tower into a folder, as data."""
+        """Write a tower into a folder, as data."""
 
     def read(self, folder: Path) -> Any:
         """Return the tower that `write` wrote."""
