@@ -51,6 +51,7 @@ MAY_IMPORT = {
     "datasets": {"_clip.files", "_messages"},
     "pipeline": {"_classifiers", "_clip"},
     "inspection": {*GROUND, "inspection", "_classifiers.zero_shot", "_clip.images"},
+    "export": {"export", "_classifiers", "_clip", "_version"},
     "__init__": {"_version"},
     "benchmark": {*GROUND, "benchmark", "_clip", "inspection", *sklearn_taskres.__all__},
 }

@@ -23,6 +23,7 @@ _LOWEST_COSINE = {"float32": 0.99999, "bfloat16": 0.999}
 _KEPT_ENCODERS = 2
 
 _LOADED: dict = {}
+_PARENTS: list = []
 _loading = threading.Lock()
 
 
@@ -125,10 +126,14 @@ def load_engine(
 
 
 def _forget():
-    """Start anew in a child: it has none of the threads that compute, nor those that unlock."""
-    global _loading
-    _loading = threading.Lock()
-    _LOADED.clear()
+    """Start anew in a child: it has none of the threads that compute, nor those that unlock.
+
+    What the parent had loaded is set aside, since taking it down would wait for its threads.
+    """
+    global _loading, _LOADED
+    before = _LOADED
+    _loading, _LOADED = threading.Lock(), {}
+    _PARENTS.append(before)
 
 
 if hasattr(os, "register_at_fork"):

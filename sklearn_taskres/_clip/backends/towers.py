@@ -84,13 +84,12 @@ class Towers:
 
     def find(self, identity: ModelIdentity, engine: str) -> Path | None:
         """Return the folder of a tower whose files are those that were written, or None."""
-        folder = self._folder(identity, engine)
-        try:
-            manifest = json.loads((folder / _MANIFEST).read_bytes())
-            digests = manifest["files"]
-            is_whole = all(_file_digest(folder / name) == digests[name] for name in digests)
-        except FileNotFoundError:
+        folder, digests = self._folder(identity, engine), {}
+        if not self.has(identity, engine):
             return None
+        try:
+            digests = json.loads((folder / _MANIFEST).read_bytes())["files"]
+            is_whole = all(_file_digest(folder / name) == digests[name] for name in digests)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             is_whole = False
         if is_whole and digests:
