@@ -14,7 +14,7 @@ _HOME = {
     "EmbeddingCache": "._clip.cache",
     "GDAClassifier": "._classifiers.gda",
     "LinearProbeClassifier": "._classifiers.linear_probe",
-    "ModelUnavailableError": "._clip.pretrained",
+    "ModelUnavailableError": "._clip.downloads",
     "ProLIPClassifier": "._classifiers.prolip",
     "TaskResClassifier": "._classifiers.taskres",
     "TaskResClassifierCV": "._search.taskres_cv",
@@ -35,13 +35,15 @@ if TYPE_CHECKING:
     from ._classifiers.coop import CoOpClassifier as CoOpClassifier
     from ._classifiers.gda import GDAClassifier as GDAClassifier
     from ._classifiers.linear_probe import LinearProbeClassifier as LinearProbeClassifier
+    from ._classifiers.prolip import ProLIPClassifier as ProLIPClassifier
     from ._classifiers.taskres import TaskResClassifier as TaskResClassifier
+    from ._classifiers.taskres_gda import TaskResGDAClassifier as TaskResGDAClassifier
     from ._classifiers.tip_adapter import TipAdapterClassifier as TipAdapterClassifier
     from ._classifiers.zero_shot import ZeroShotClassifier as ZeroShotClassifier
     from ._clip.cache import EmbeddingCache as EmbeddingCache
+    from ._clip.downloads import ModelUnavailableError as ModelUnavailableError
     from ._clip.featurizer import CLIPFeaturizer as CLIPFeaturizer
     from ._clip.images import UnreadableImagesError as UnreadableImagesError
-    from ._clip.pretrained import ModelUnavailableError as ModelUnavailableError
     from ._clip.text import CLIPTextFeaturizer as CLIPTextFeaturizer
     from ._search.taskres_cv import TaskResClassifierCV as TaskResClassifierCV
     from .datasets import load_image_folder as load_image_folder

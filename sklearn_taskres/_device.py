@@ -3,9 +3,10 @@
 import contextlib
 import functools
 import os
-from collections.abc import Callable
 
 import torch
+
+from ._cpu import has_bfloat16_units
 
 #: Values of every ``precision`` parameter of the package.
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -71,17 +72,13 @@ def _available(kind):
 def fastest_precision(device):
     """Return the precision in which a device multiplies matrices fastest.
 
-    It is "bfloat16" where there are units for it: CUDA from compute capability 8.0 on, Intel's AMX,
-    and AVX512-BF16 of AMD. An Intel processor with AVX512-BF16 and without AMX is faster in
-    "float32".
+    It is "bfloat16" where there are units for it: CUDA from compute capability 8.0 on, and what
+    `has_bfloat16_units` says of processors.
     """
     if device.type == "cuda":
         has_units = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
-        ask: Callable[[], dict] = getattr(torch.cpu, "get_capabilities", dict)  # not in torch 2.9
-        has = ask() if device.type == "cpu" else {}
-        is_amd = "AMD" in has.get("cpu_name", "")
-        has_units = has.get("amx_bf16", False) or (has.get("avx512_bf16", False) and is_amd)
+        has_units = device.type == "cpu" and has_bfloat16_units()
     return "bfloat16" if has_units else "float32"
 
 

@@ -50,6 +50,8 @@ ClassWeight: TypeAlias = dict[Any, float] | Literal["balanced"] | None
 #: Callbacks of skorch, or pairs of a name and one; skorch ships no types.
 Callbacks: TypeAlias = list[Any] | tuple[Any, ...] | None
 Device: TypeAlias = str | _TorchDevice | None
+#: Who computes the image tower.
+Backend: TypeAlias = Literal["torch", "openvino", "onnx", "auto"]
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 RandomState: TypeAlias = int | np.random.RandomState | None
 

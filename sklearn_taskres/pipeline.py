@@ -10,7 +10,7 @@ from ._classifiers.taskres import TaskResClassifier
 from ._clip.cache import CacheLike
 from ._clip.featurizer import CLIPFeaturizer
 from ._clip.text import CLIPTextFeaturizer
-from ._typing import Device, Names
+from ._typing import Backend, Device, Names
 
 
 def make_taskres_pipeline(
@@ -19,6 +19,7 @@ def make_taskres_pipeline(
     *,
     templates: str | Names = "a photo of a {}.",
     cache: CacheLike = "memory",
+    backend: Backend = "torch",
     device: Device = None,
     classifier: type[BaseCLIPClassifier] = TaskResClassifier,
     **taskres_params: Any,
@@ -36,6 +37,8 @@ def make_taskres_pipeline(
     cache : "memory", path-like or None, default="memory"
         Where embeddings of images and names are kept. Name a folder for a search with ``n_jobs``,
         or when another run will see the same images.
+    backend : {"torch", "openvino", "onnx", "auto"}, default="torch"
+        Who computes the image tower, as in `CLIPFeaturizer`. Names are always embedded by torch.
     device : str, torch.device or None, default=None
         Where to embed and train. None takes what there is.
     classifier : class, default=TaskResClassifier
@@ -61,7 +64,7 @@ def make_taskres_pipeline(
     True
     """
     shared: dict[str, Any] = {"cache": cache, "device": device}
-    clip = CLIPFeaturizer(model_name, pretrained, **shared)
+    clip = CLIPFeaturizer(model_name, pretrained, backend=backend, **shared)
     base = CLIPTextFeaturizer(model_name, pretrained, templates=templates, **shared)
     if "device" in classifier().get_params(deep=False):
         taskres_params["device"] = device

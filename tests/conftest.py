@@ -21,6 +21,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 _CPUS = {"bf16": {"cpu_name": "AMD EPYC", "avx512_bf16": True}, "plain": {"cpu_name": "plain"}}
 #: Test files all of whose tests are marked `model`, and fixtures that lead to a model.
 _MODEL_FILES = {
+    "test_backends",
     "test_benchmark_images",
     "test_digits",
     "test_embedding",
@@ -94,7 +95,7 @@ def cpu():
 @pytest.fixture(autouse=True)
 def only_marked_tests_load_a_model(request, monkeypatch):
     """A test that is not marked fails when it loads a model, so that ``-m model`` misses none."""
-    from sklearn_taskres._clip import encoder
+    from sklearn_taskres._clip.backends.torch import encoder
 
     def load_encoder(*args, **kwargs):
         pytest.fail("This test loads a model: mark it with @pytest.mark.model.")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from sklearn_taskres._clip import pretrained
+from sklearn_taskres._clip.backends.torch import pretrained
 from sklearn_taskres.benchmark import memory, warm
 from sklearn_taskres.benchmark.__main__ import main
 

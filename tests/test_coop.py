@@ -26,7 +26,7 @@ from sklearn_taskres import (
     sample_few_shot,
 )
 from sklearn_taskres._classifiers.training import auto_max_epochs
-from sklearn_taskres._clip.encoder import load_encoder
+from sklearn_taskres._clip.backends.torch.encoder import load_encoder
 
 NAMES = ["ant", "great_white_shark", "cat", "zebra fish"]
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

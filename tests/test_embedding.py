@@ -30,8 +30,8 @@ from sklearn_taskres import (
 )
 from sklearn_taskres._clip import cache as cache_module
 from sklearn_taskres._clip import claims as claims_module
-from sklearn_taskres._clip import encoder as encoder_module
-from sklearn_taskres._clip.encoder import Encoder
+from sklearn_taskres._clip.backends.torch import encoder as encoder_module
+from sklearn_taskres._clip.backends.torch.encoder import Encoder
 from sklearn_taskres._clip.stores import sqlite
 
 posix_only = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
@@ -171,8 +171,8 @@ def held_claim(location, keys, owner=b"somebody", seconds=0.5):
 
 
 def keys_of(model, files):
+    from sklearn_taskres._clip.backends.torch.pretrained import find_model
     from sklearn_taskres._clip.digests import content_digest, embedding_keys
-    from sklearn_taskres._clip.pretrained import find_model
 
     fingerprint = find_model(model, None).fingerprint("float32")
     return embedding_keys([content_digest(file) for file in files], fingerprint)
@@ -277,7 +277,7 @@ def test_a_warm_folder_loads_no_model(tiny_clip, paths, encoded, tmp_path):
     prompts, scale = text.transform(["ant", "bee"]), text.logit_scale()
     moved = files[0].parent.rename(tmp_path / "moved")
     encoded.update(images=[], texts=[], loads=0)
-    from sklearn_taskres._clip.encoder import _cached_encoder
+    from sklearn_taskres._clip.backends.torch.encoder import _cached_encoder
 
     _cached_encoder.cache_clear()
     again = CLIPFeaturizer(tiny_clip, cache=str(cache)).transform(sorted(moved.iterdir()))

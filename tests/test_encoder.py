@@ -23,10 +23,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from sklearn_taskres._clip import encoder as encoder_module
-from sklearn_taskres._clip import pretrained as pretrained_module
-from sklearn_taskres._clip.encoder import load_encoder
-from sklearn_taskres._clip.pretrained import (
+from sklearn_taskres._clip.backends.torch import encoder as encoder_module
+from sklearn_taskres._clip.backends.torch import pretrained as pretrained_module
+from sklearn_taskres._clip.backends.torch.encoder import load_encoder
+from sklearn_taskres._clip.backends.torch.pretrained import (
     ModelUnavailableError,
     build_model,
     build_tokenizer,
@@ -586,7 +586,7 @@ def test_fingerprint_needs_no_weights(monkeypatch):
 
 _FORK = """
 import multiprocessing, sys, torch
-from sklearn_taskres._clip.encoder import load_encoder
+from sklearn_taskres._clip.backends.torch.encoder import load_encoder
 torch.set_num_threads(2)
 encode = lambda: load_encoder(sys.argv[1], None, device="cpu").encode_texts(["a cat"] * 500)
 encode()
@@ -605,7 +605,8 @@ def test_a_forked_process_encodes(tiny_clip):
 
 _IMPORT = """
 import os, sys, torch
-import sklearn_taskres._device, sklearn_taskres._clip.encoder, sklearn_taskres._training.engine
+import sklearn_taskres._device, sklearn_taskres._training.engine
+import sklearn_taskres._clip.backends.torch.encoder
 torch.set_num_threads(2)
 child = os.fork()
 if child == 0:

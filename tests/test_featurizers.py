@@ -28,7 +28,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_taskres import CLIPFeaturizer, CLIPTextFeaturizer
-from sklearn_taskres._clip.encoder import load_encoder
+from sklearn_taskres._clip.backends.torch.encoder import load_encoder
 from sklearn_taskres._clip.images import UnreadableImagesError
 from sklearn_taskres._clip.prompts import TEMPLATES
 

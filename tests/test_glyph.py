@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from torch.testing import assert_close
 
-from sklearn_taskres._clip.encoder import load_encoder
+from sklearn_taskres._clip.backends.torch.encoder import load_encoder
+from sklearn_taskres._clip.backends.torch.pretrained import build_model, build_tokenizer
 from sklearn_taskres._clip.glyph import render, train
 from sklearn_taskres._clip.glyph.captions import PROMPT, WORDS, Captions
 from sklearn_taskres._clip.glyph.strokes import DIGITS, GLYPHS, STROKES
-from sklearn_taskres._clip.pretrained import build_model, build_tokenizer
 
 WEIGHTS = train.CONFIG.with_suffix(".safetensors")
 WRITINGS = [writing for ways in STROKES.values() for writing in ways]

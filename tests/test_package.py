@@ -19,9 +19,19 @@ from sklearn_taskres import TaskResClassifier, make_taskres_pipeline
 ROOT = Path(sklearn_taskres.__file__).parent
 
 #: Package part to the parts it may import, from the ground up.
-GROUND = {"_data_sets", "_device", "_formulas", "_messages", "_rows", "_typing", "_version"}
+GROUND = {
+    "_cpu",
+    "_data_sets",
+    "_device",
+    "_formulas",
+    "_messages",
+    "_rows",
+    "_typing",
+    "_version",
+}
 MAY_IMPORT = {
     **{part: set() for part in GROUND},
+    "_device": {"_cpu"},
     "_fitting": set(),
     "_held_out": set(),
     "_persistence": {"_messages", "_version"},
@@ -48,6 +58,7 @@ MAY_IMPORT = {
     "datasets": {"_clip.files", "_messages", "_typing"},
     "pipeline": {"_classifiers", "_clip", "_typing"},
     "inspection": {*GROUND, "inspection", "_classifiers.zero_shot", "_clip.images"},
+    "export": {"export", "_classifiers", "_clip", "_version"},
     # for type checkers alone; that importing it is light has a test of its own
     "__init__": {"_version", *(home.removeprefix(".") for home in sklearn_taskres._HOME.values())},
     "benchmark": {*GROUND, "benchmark", "_clip", "inspection", *sklearn_taskres.__all__},
@@ -64,7 +75,7 @@ FAMILY = {
 }
 #: The only files that may import a library.
 DOORS = {
-    "open_clip": {"_clip/pretrained.py", "_clip/untrusted.py"},
+    "open_clip": {"_clip/backends/torch/pretrained.py", "_clip/backends/torch/untrusted.py"},
     "skorch": {"_training/engine.py", "_training/net.py", "benchmark/baselines.py"},
 }
 

@@ -10,9 +10,10 @@ from sklearn.base import TransformerMixin
 
 from .._persistence import VersionStamp
 from .._typing import Device
+from .identity import names_its_weights
 
 if TYPE_CHECKING:
-    from .pretrained import ModelSource
+    from .backends.torch.pretrained import ModelSource
 
 
 class CLIPTransformer(TransformerMixin, VersionStamp):
@@ -36,8 +37,6 @@ class CLIPTransformer(TransformerMixin, VersionStamp):
 
     def describe_model(self) -> str:
         """Return the arguments that name the CLIP, without `pretrained` if the name says all."""
-        from .pretrained import names_its_weights
-
         name = repr(self.model_name)
         return name if names_its_weights(self.model_name) else f"{name}, {self.pretrained!r}"
 
@@ -58,12 +57,12 @@ class CLIPTransformer(TransformerMixin, VersionStamp):
 
     def _source(self) -> "ModelSource":
         """Find what the model's name stands for; nothing is loaded."""
-        from .pretrained import find_model
+        from .backends.torch.pretrained import find_model
 
         return find_model(*self._model())
 
     def _encoder(self, device: Device = None) -> Any:
-        from .encoder import load_encoder
+        from .backends.torch.encoder import load_encoder
 
         device = self.device if device is None else device
         return load_encoder(*self._model(), device=device, precision=self.precision)

@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._messages import warn_once
 from .._typing import Images
+from .backends.towers import FOLDER as TOWERS_FOLDER
+from .backends.towers import Towers
 from .claims import Claims
 from .digests import (
     content_digest,
@@ -176,6 +178,20 @@ class EmbeddingCache:
         _check_bytes("The 'max_bytes' parameter of evict must be", max_bytes)
         self._store().evict(max_bytes)
 
+    def clear_towers(self) -> None:
+        """Remove the image towers that were converted for an inference engine.
+
+        They are in this folder, or in the user's cache directory for a cache that is no folder.
+        Each is as large as the model's image tower, and is converted again when it is needed. Not
+        while another process is converting.
+
+        Raises
+        ------
+        OSError
+            If the files can't be removed.
+        """
+        self.towers().clear()
+
     # what featurizers ask and do ------------------------------------------------------------------
 
     def digests(self, images: Images) -> list[bytes | None]:
@@ -300,6 +316,14 @@ class EmbeddingCache:
             yield put
         finally:
             flush()
+
+    def towers(self) -> Towers:
+        """Return the Towers of this folder, or of the user's cache directory."""
+        if self.location in (None, "memory"):
+            import platformdirs
+
+            return Towers(platformdirs.user_cache_path() / TOWERS_FOLDER)
+        return Towers(_expanded(self.location) / TOWERS_FOLDER)
 
     def claims(self) -> Claims:
         """Return Claims, with which a pass leaves to others what they are encoding for this cache.

@@ -47,7 +47,7 @@ class View(NamedTuple):
         return augment_image(image, self.augment, rng, size)
 
 
-def embed_images(images, views, source, precision, device, load_encoder, cache, **work):
+def embed_images(images, views, plan, cache, **work):
     """Embed views of images, encoding each distinct one that is not in the cache once.
 
     Parameters
@@ -56,14 +56,8 @@ def embed_images(images, views, source, precision, device, load_encoder, cache, 
         What `read_image` takes.
     views : list of View
         Slots of the result.
-    source : ModelSource
-        The model; it is not loaded for images that are all in the cache.
-    precision : {"float32", "bfloat16"}
-        Of the encoder.
-    device : torch.device
-        Of the encoder.
-    load_encoder : callable
-        Returns the encoder.
+    plan : Plan
+        Who encodes; nothing is loaded for images that are all in the cache.
     cache : EmbeddingCache
         Where embeddings are looked up and kept, also when reading others fails or is interrupted.
     **work
@@ -78,14 +72,17 @@ def embed_images(images, views, source, precision, device, load_encoder, cache, 
     UnreadableImagesError
         If images can't be read; all the others are encoded first.
     """
-    digests, fingerprint = cache.digests(images), source.fingerprint(precision)
+    digests, fingerprint = cache.digests(images), plan.identity.fingerprint(plan.precision)
     keys = [_keys(digests, fingerprint, view) for view in views]
-    rows, found = cache.get(list(itertools.chain(*keys)), source.embedding_size)
+    rows, found = cache.get(list(itertools.chain(*keys)), plan.identity.embedding_size)
     rows = rows.reshape(len(views), len(images), -1)
     missing = ~found.reshape(len(views), len(images))
     if missing.any():
+        jobs = _jobs(digests, missing)
+        n_left = sum(len(job.slots) for job in jobs)
+        load_encoder = functools.partial(plan.load_encoder, n_left)
         encoding = _Encoding(images, views, digests, keys, rows, cache, load_encoder)
-        encoding.run(_jobs(digests, missing), device, **work)
+        encoding.run(jobs, plan.on_cpu, **work)
     return rows.transpose(1, 0, 2)
 
 
@@ -136,10 +133,10 @@ class _Encoding:
     load_encoder: Callable
     failures: list = dataclasses.field(default_factory=list)
 
-    def run(self, jobs, device, batch_size, num_workers, verbose):
+    def run(self, jobs, on_cpu, batch_size, num_workers, verbose):
         """Do jobs, leaving to others what they are encoding for the same cache."""
         ahead = functools.partial(_by_turns, n_at_once=batch_size)
-        if device.type != "cpu":
+        if not on_cpu:
             ahead = functools.partial(_ahead, n_ahead=2 * batch_size)
         with (
             _progress(len(jobs), verbose) as progress,

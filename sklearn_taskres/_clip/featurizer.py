@@ -113,6 +113,7 @@ class CLIPFeaturizer(CLIPTransformer):
         "augment": [StrOptions(set(AUGMENTATIONS)), callable],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "num_workers": [None, Interval(Integral, 0, None, closed="left")],
+        "backend": [StrOptions({"torch", "openvino", "onnx", "auto"})],
         "device": "no_validation",  # torch knows its devices, and is not imported for them
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "cache": [None, str, PathLike, EmbeddingCache],
@@ -130,6 +131,7 @@ class CLIPFeaturizer(CLIPTransformer):
         augment="taskres",
         batch_size=64,
         num_workers=None,
+        backend="torch",
         device=None,
         precision="auto",
         cache="memory",
@@ -143,6 +145,7 @@ class CLIPFeaturizer(CLIPTransformer):
         self.augment = augment
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.backend = backend
         self.device = device
         self.precision = precision
         self.cache = cache
@@ -228,19 +231,18 @@ class CLIPFeaturizer(CLIPTransformer):
 
     def _embed(self, X, views):
         """Embeddings of the views of images, (n_samples, n_views, d)."""
-        from .._device import resolve_device
-        from .encoder import image_precision
+        from .backends.plan import plan_encoding
 
         self._validate_params()
-        device = resolve_device(self.device)
+        cache = as_cache(self.cache)
+        plan = plan_encoding(
+            self.backend, self._model(), self.device, self.precision, cache.towers, self._encoder
+        )
         embeddings = embed_images(
             list_images(X),
             views,
-            self._source(),
-            image_precision(self.precision, device),
-            device,
-            self._encoder,
-            as_cache(self.cache),
+            plan,
+            cache,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             verbose=self.verbose,

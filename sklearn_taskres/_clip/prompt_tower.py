@@ -3,7 +3,7 @@
 import torch
 
 from .._device import product_precision
-from .encoder import shallow_copy
+from .backends.torch.encoder import shallow_copy
 
 
 class PromptTower:

@@ -263,7 +263,7 @@ class CLIPTextFeaturizer(CLIPTransformer):
     def _cached(self, texts, output, width):
         """Rows (n_texts, width) of what the encoder's `output` is for texts, kept in the cache."""
         from .._device import resolve_device
-        from .encoder import text_precision
+        from .backends.torch.encoder import text_precision
 
         resolve_device(self.device)  # refuses a wrong one, also where all is known
         cache = as_cache(self.cache)

@@ -57,7 +57,7 @@ def measure(model_name, paths, device=None, repeats=3):
         Images per second of decoding alone, and by precision of the bare loop, of `transform` and
         their ratio; which precision "auto" is here; how bfloat16 embeddings compare with float32's.
     """
-    from .._clip.encoder import load_encoder
+    from .._clip.backends.torch.encoder import load_encoder
 
     encoder = load_encoder(model_name, None, device=device, precision="float32")
     pixels, decode_seconds = _decode_all(encoder, paths)

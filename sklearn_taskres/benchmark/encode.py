@@ -54,7 +54,7 @@ def run(options):
 
 
 def _check_models(names):
-    from .._clip.pretrained import architecture_config
+    from .._clip.backends.torch.pretrained import architecture_config
 
     unknown = [name for name in names if architecture_config(name) is None]
     if unknown:

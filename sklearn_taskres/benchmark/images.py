@@ -106,7 +106,7 @@ class EmbeddedDataSet:
         return self._tests
 
     def _embedded(self, transform, paths):
-        from .._clip.pretrained import ModelUnavailableError
+        from .._clip.backends.torch.pretrained import ModelUnavailableError
 
         try:
             return transform(paths)
@@ -131,7 +131,7 @@ def fingerprint(backbone):
     OSError
         If a weights file can't be read.
     """
-    from .._clip.pretrained import find_model
+    from .._clip.backends.torch.pretrained import find_model
 
     return find_model(**_clip_params(backbone)).fingerprint("any precision")
 

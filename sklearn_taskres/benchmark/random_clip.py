@@ -26,7 +26,7 @@ def write_random_clip(folder, config, seed=0, **preprocessing):
     import torch
     from safetensors.torch import save_model
 
-    from .._clip.pretrained import architecture_config, build_model
+    from .._clip.backends.torch.pretrained import architecture_config, build_model
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..pretrained import build_model, build_tokenizer
+from ..backends.torch.pretrained import build_model, build_tokenizer
 from . import render
 from .captions import PROMPT, WORDS, Captions
 from .strokes import DIGITS, LETTERS

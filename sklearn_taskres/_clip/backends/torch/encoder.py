@@ -7,21 +7,15 @@ import copy
 import functools
 import os
 import threading
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from .._device import PRECISIONS, fastest_precision, product_precision, resolve_device
-from .._messages import warn_user
-from .pretrained import (
-    build_model,
-    build_tokenizer,
-    file_stamp,
-    find_model,
-    model_folder,
-    names_its_weights,
-)
+from ...._device import PRECISIONS, fastest_precision, product_precision, resolve_device
+from ...._messages import warn_user
+from ...identity import model_stamps, names_its_weights
+from ...resizing import make_resize
+from .pretrained import build_model, build_tokenizer, find_model
 
 __all__ = ["Encoder", "build_model", "build_tokenizer", "load_encoder"]
 
@@ -66,7 +60,7 @@ def load_encoder(model_name, pretrained, *, device=None, precision="auto"):
         pretrained = None
     else:
         pretrained = os.fspath(pretrained)
-    stamp, device = _stamp(model_name, pretrained), resolve_device(device)
+    stamp, device = model_stamps(model_name, pretrained), resolve_device(device)
     precisions = image_precision(precision, device), text_precision(precision)
     with _loading:  # whoever comes second waits, and finds the encoder loaded
         return _cached_encoder(model_name, pretrained, stamp, device, *precisions)
@@ -89,15 +83,6 @@ def image_precision(precision, device):
 def text_precision(precision):
     """Return the precision of the text tower: for "auto" float32, as there are few prompts."""
     return "float32" if precision == "auto" else precision
-
-
-def _stamp(model_name, pretrained):
-    """State of the files on disk behind a model, so that a replaced file is not served stale."""
-    if model_name.startswith("local-dir:"):
-        files = sorted(model_folder(model_name).glob("*"))
-    else:
-        files = [Path(os.path.expanduser(pretrained))] if pretrained else []
-    return tuple(file_stamp(file) for file in files if file.is_file())
 
 
 @functools.lru_cache(maxsize=_KEPT_ENCODERS)
@@ -142,7 +127,7 @@ class Encoder:
         model.visual.to(dtype=self._dtype, memory_format=self._memory_format)
         self.embedding_size = source.embedding_size
         self.image_size = source.preprocessing["size"]
-        self._resize, self._tokenizer = source.preprocess(), None
+        self._resize, self._tokenizer = make_resize(**source.preprocessing), None
         moments = [source.preprocessing[name] for name in ("mean", "std")]
         self._mean, self._std = torch.tensor(moments, device=device)[:, :, None, None]
 

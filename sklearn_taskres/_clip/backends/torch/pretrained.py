@@ -1,6 +1,6 @@
 """What the name of a pretrained CLIP stands for: its configuration, weights and tokenizer.
 
-The only file that imports open_clip. A `ModelSource` is found in milliseconds, before weights are
+A `ModelSource` is found in milliseconds, before weights are
 fetched or anything is built, so that unknown names, fingerprints and sizes cost no model.
 """
 
@@ -8,9 +8,7 @@ import copy
 import dataclasses
 import difflib
 import functools
-import hashlib
 import importlib.util
-import json
 import os
 import re
 from collections.abc import Callable
@@ -22,10 +20,9 @@ import safetensors.torch
 import torch
 from open_clip.pretrained import download_pretrained_from_hf
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
-from PIL.Image import Image
 
-from .downloads import ModelUnavailableError, fetched, first_line, hub_address, unavailable
-from .resizing import make_resize
+from ...downloads import ModelUnavailableError, fetched, first_line, hub_address, unavailable
+from ...identity import BUNDLED, ModelIdentity, file_digest, model_folder
 from .untrusted import (
     RefusedError,
     known_tokenizer,
@@ -36,11 +33,7 @@ from .untrusted import (
     wants_code,
 )
 
-#: Name of the model that ships with the package.
-BUNDLED = "glyph-clip"
-_BUNDLED_FOLDER = Path(__file__).parent / "glyph"
-#: Raised whenever the same images or prompts would give other embeddings than before.
-_FORMAT = 1
+_BUNDLED_FOLDER = Path(__file__).parents[2] / "glyph"
 _CONFIG_NAME = "open_clip_config.json"
 #: Weights that a folder may hold; the first that exists is taken.
 _WEIGHTS_NAMES = (
@@ -82,22 +75,17 @@ class ModelSource:
         return self.config["embed_dim"]
 
     def fingerprint(self, precision: str) -> str:
-        """Text that is equal only where embeddings are: architecture, weights, preprocessing.
+        """Text that is equal only where embeddings are; costs what `identity` does."""
+        return self.identity().fingerprint(precision)
+
+    def identity(self) -> ModelIdentity:
+        """Return who this is, a ModelIdentity.
 
         Costs a pass over the weights if they are a file, and nothing else.
         """
-        weights = self.weights_id or _file_digest(self.find_weights())
-        parts = [_FORMAT, self.config, self.preprocessing, weights, precision]
-        parts += [(path.name, _file_digest(path)) for path in self.other_files]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-
-    def preprocess(self) -> Callable[[Image], Image]:
-        """Return the transform of a PIL image of mode RGB to another one, of the size it takes.
-
-        It does what open_clip does before the last steps, to a tensor and to zero mean and unit
-        variance.
-        """
-        return make_resize(**self.preprocessing)
+        weights = self.weights_id or file_digest(self.find_weights())
+        others = [[path.name, file_digest(path)] for path in self.other_files]
+        return ModelIdentity(self.name, self.config, self.preprocessing, weights, others)
 
     def tokenizer(self) -> Callable[[list[str]], torch.Tensor]:
         """Return the tokenizer: a list of prompts to token ids, int64 (n, context)."""
@@ -192,11 +180,6 @@ def find_model(model_name: str, pretrained: str | os.PathLike[str] | None) -> Mo
     return _architecture_source(model_name, model_name.replace("/", "-"), pretrained)
 
 
-def names_its_weights(model_name: str) -> bool:
-    """Whether a model's name says which weights it has, so that `pretrained` is ignored."""
-    return model_name == BUNDLED or model_name.startswith(("local-dir:", "hf-hub:"))
-
-
 def _bundled_source():
     config_path = _BUNDLED_FOLDER / f"{BUNDLED}.json"
     weights = _BUNDLED_FOLDER / f"{BUNDLED}.safetensors"
@@ -208,11 +191,6 @@ def _bundled_source():
     config, preprocessing = _read_config(config_path)
     find_tokenizer = functools.partial(own_tokenizer, config["text_cfg"])
     return ModelSource(BUNDLED, config, preprocessing, lambda: weights, find_tokenizer)
-
-
-def model_folder(model_name: str) -> Path:
-    """Return the folder of a name "local-dir:<folder>"."""
-    return Path(os.path.expanduser(model_name.partition(":")[2]))
 
 
 def _folder_source(model_name, folder):
@@ -385,24 +363,6 @@ def _preprocessing(config, changes):
     """open_clip's preprocessing, with what the weights want and the size the tower takes."""
     merged = merge_preprocess_dict(PreprocessCfg(), changes)
     return {**merged, "size": config["vision_cfg"].get("image_size", 224)}
-
-
-def file_stamp(path: str | os.PathLike[str]) -> tuple:
-    """Return the state of a file: another one as soon as the file is changed or replaced."""
-    state = os.stat(path)
-    times = state.st_mtime_ns, state.st_ctime_ns
-    return os.path.realpath(path), state.st_dev, state.st_ino, state.st_size, *times
-
-
-def _file_digest(path):
-    """Digest of a file's bytes, which are read again when its stamp says so."""
-    return _digest(path, *file_stamp(path))
-
-
-@functools.lru_cache(maxsize=16)
-def _digest(path, *state):
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # building -------------------------------------------------------------------------------------

@@ -1,0 +1,603 @@
+"""Inference engines: the embeddings are torch's, and a tower is kept whole or not at all."""
+
+import errno
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import warnings
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import pytest
+import torch
+from children import run_in_child
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+
+from sklearn_taskres import CLIPFeaturizer, EmbeddingCache, make_taskres_pipeline
+from sklearn_taskres import _cpu as cpu_module
+from sklearn_taskres._clip.backends import engines, onnx, openvino, plan, towers
+from sklearn_taskres._clip.backends.torch import conversion
+from sklearn_taskres._formulas import unit
+
+ENGINES = {"openvino": openvino, "onnx": onnx}
+FAMILIES = ("vit", "resnet", "custom_text", "siglip", "coca")
+
+
+@pytest.fixture(scope="session")
+def shared_home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(autouse=True)
+def home(shared_home, monkeypatch):
+    """The user's cache directory: one for all tests, in which a tower is converted once."""
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda: shared_home)
+    monkeypatch.setattr(towers, "_RACY_SECONDS", 0)  # the models of these tests are new
+    engines._LOADED.clear()
+    yield shared_home
+    engines._LOADED.clear()
+
+
+@pytest.fixture
+def own_home(tmp_path, monkeypatch):
+    """A cache directory of this test alone, with no tower in it."""
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda: tmp_path / "home")
+    return tmp_path / "home" / towers.FOLDER
+
+
+@pytest.fixture
+def conversions(monkeypatch):
+    """List of the towers that torch exports while the test runs."""
+    made, as_onnx = [], conversion.as_onnx
+
+    def counted(module, *args):
+        made.append(module)
+        return as_onnx(module, *args)
+
+    monkeypatch.setattr(conversion, "as_onnx", counted)
+    return made
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    return list(rng.integers(0, 256, (7, 40, 50, 3), dtype=np.uint8))
+
+
+def featurizer(name, backend="torch", **params):
+    return CLIPFeaturizer(
+        name, None, **{"cache": None, "precision": "float32", **params}
+    ).set_params(backend=backend)
+
+
+def lowest_cosine(a, b):
+    return (unit(a) * unit(b)).sum(axis=1).min()
+
+
+def tower_folders(root):
+    return sorted(path.name for path in root.iterdir() if path.is_dir() and path.name != "names")
+
+
+# what engines compute -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+@pytest.mark.parametrize("family", [*FAMILIES, "bundled"])
+def test_engines_embed_as_torch(family, backend, make_clip, images):
+    """Rows of each family are torch's to float rounding, raw, whatever the size of a batch."""
+    name = "glyph-clip" if family == "bundled" else make_clip(family)
+    expected = featurizer(name).transform(images)
+    actual = featurizer(name, backend).transform(images)
+    assert actual.dtype == np.float32
+    assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
+    assert lowest_cosine(actual, expected) > 0.99999
+    one_by_one = featurizer(name, backend, batch_size=1).transform(images)
+    assert_allclose(one_by_one, actual, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_in_openvino(images):
+    """In bfloat16 rows stay near float32's; where the processor lacks it they are float32's."""
+    expected = featurizer("glyph-clip").transform(images)
+    actual = featurizer("glyph-clip", "openvino", precision="bfloat16").transform(images)
+    assert lowest_cosine(actual, expected) > 0.9995
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_views_come_from_engines_too(backend, tiny_clip, images):
+    """Augmented views are drawn alike and embedded alike."""
+    views = {"n_views": 2, "random_state": 3}
+    expected = featurizer(tiny_clip, **views).fit_transform(images)
+    actual = featurizer(tiny_clip, backend, **views).fit_transform(images)
+    assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_pixels_are_those_of_torch(backend, tiny_clip, images):
+    """An engine sees the very pixels that torch's encoder sees."""
+    from PIL import Image
+
+    model = featurizer(tiny_clip, backend)
+    seen = model._encoder().preprocess(Image.fromarray(images[0]))
+    kept = EmbeddingCache(None).towers()
+    identity = model._source().identity()
+    encoder = engines.load_engine(backend, (tiny_clip, None), identity, "float32", kept)
+    assert_array_equal(encoder.preprocess(Image.fromarray(images[0])), seen)
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_threads_that_encode_at_once(backend, tiny_clip, images):
+    """Calls from several threads give what one call gives."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    model = featurizer(tiny_clip, backend)
+    expected = model.transform(images)
+    with ThreadPoolExecutor(4) as pool:
+        for rows in pool.map(lambda _: clone(model).transform(images), range(12)):
+            assert_allclose(rows, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("backend", ENGINES)
+def test_a_forked_child_encodes(backend, tiny_clip, images):
+    """A child of a process that has encoded does so, too, and does not wait for lost threads."""
+    model = featurizer(tiny_clip, backend)
+    model.transform(images)
+    assert run_in_child(lambda: model.transform(images)) == 0
+
+
+def test_threads_are_what_the_user_says(monkeypatch):
+    """OMP_NUM_THREADS decides, then what torch was told."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert engines.n_threads() == 3
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert engines.n_threads() == torch.get_num_threads()
+
+
+# which one is taken ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """List of the engines that encoders are loaded from."""
+    names, load = [], plan.load_engine
+
+    def noted(name, *args):
+        names.append(name)
+        return load(name, *args)
+
+    monkeypatch.setattr(plan, "load_engine", noted)
+    return names
+
+
+def test_auto_converts_for_many_images_only(own_home, tiny_clip, images, taken, monkeypatch):
+    """A few images are torch's work; many are worth a conversion, and then an engine has all."""
+    model = featurizer(tiny_clip, "auto")
+    expected = model.transform(images)
+    assert taken == []
+    assert not own_home.exists() or tower_folders(own_home) == []
+    monkeypatch.setattr(plan, "WORTH_CONVERTING", len(images))
+    assert_allclose(model.transform(images), expected, rtol=1e-3, atol=1e-4)
+    monkeypatch.undo()
+
+
+def test_auto_takes_a_tower_that_is_at_hand(tiny_clip, images, taken):
+    """With a converted tower one image is enough."""
+    featurizer(tiny_clip, "openvino").transform(images)
+    taken.clear()
+    featurizer(tiny_clip, "auto").transform(images[:1])
+    assert taken == ["openvino"]
+
+
+@pytest.mark.parametrize(
+    ("installed", "precision", "expected"),
+    [
+        (["openvino", "onnx"], "float32", "openvino"),
+        (["openvino", "onnx"], "bfloat16", "openvino"),
+        (["onnx"], "float32", "onnx"),
+        (["onnx"], "bfloat16", "torch"),  # which has it, and is faster then
+        ([], "float32", "torch"),
+    ],
+)
+def test_auto_is_the_fastest_that_is_installed(installed, precision, expected, monkeypatch):
+    """OpenVINO, then ONNX Runtime in what it can, then torch."""
+    monkeypatch.setattr(plan, "is_installed", installed.__contains__)
+    assert plan._automatic("cpu", precision) == expected
+
+
+def test_auto_leaves_a_gpu_to_torch(monkeypatch):
+    """Where torch would take a GPU, an engine on the CPU is no choice."""
+    monkeypatch.setattr("sklearn_taskres._device._available", lambda kind: True)
+    assert plan._automatic(None, "float32") == "torch"
+
+
+def test_auto_falls_back_to_torch_and_says_so_once(own_home, tiny_clip, images, monkeypatch):
+    """A tower that can't be converted is torch's work, with one warning."""
+
+    def fails(*args):
+        raise RuntimeError("no operator for that")
+
+    monkeypatch.setattr(conversion, "as_onnx", fails)
+    monkeypatch.setattr(plan, "WORTH_CONVERTING", 1)
+    with pytest.warns(UserWarning, match="torch encodes instead.*no operator for that") as caught:
+        rows = featurizer(tiny_clip, "auto").transform([*images, *images])
+    assert len(caught) == 1
+    featurizer(tiny_clip, "auto").transform(images)  # without a warning, which would be an error
+    assert_array_equal(rows[: len(images)], featurizer(tiny_clip).transform(images))
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_an_engine_by_name_does_not_fall_back(backend, own_home, tiny_clip, images, monkeypatch):
+    """Whoever names an engine learns that it can't."""
+
+    def fails(*args):
+        raise RuntimeError("no operator for that\nand a long story")
+
+    monkeypatch.setattr(conversion, "as_onnx", fails)
+    expected = "can't be converted for backend='.*': no operator for that. Use backend='torch'"
+    with pytest.raises(engines.NotConvertedError, match=expected):
+        featurizer(tiny_clip, backend).transform(images)
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_an_engine_that_disagrees_is_refused(backend, own_home, tiny_clip, images, monkeypatch):
+    """Other numbers than torch's are never used and never kept."""
+    compiled = ENGINES[backend].compiled
+
+    def wrong(*args):
+        run = compiled(*args)
+        return lambda pixels: run(pixels) + np.float32(0.1)
+
+    monkeypatch.setattr(ENGINES[backend], "compiled", wrong)
+    with pytest.raises(
+        engines.NotConvertedError, match=r"disagrees with torch .* 0\.99999 is asked"
+    ):
+        featurizer(tiny_clip, backend).transform(images)
+    assert tower_folders(own_home) == []
+
+
+def test_what_is_not_installed_is_named(tiny_clip, images, monkeypatch):
+    """The error has the extra to install."""
+    monkeypatch.setattr(engines, "_missing", lambda packages: list(packages))
+    with pytest.raises(ImportError, match=r"needs the packages openvino, .*sklearn-taskres\[openv"):
+        featurizer(tiny_clip, "openvino").transform(images)
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        (
+            {"backend": "tensorrt"},
+            "'backend' parameter of CLIPFeaturizer must be .* Got 'tensorrt'",
+        ),
+        ({"backend": "openvino", "device": "cuda"}, "computes on the CPU, and device='cuda'"),
+        ({"backend": "onnx", "precision": "bfloat16"}, "computes in float32 only"),
+    ],
+)
+def test_what_an_engine_lacks_is_refused(params, match, tiny_clip, images):
+    """One sentence for each."""
+    with pytest.raises(ValueError, match=match):
+        featurizer(tiny_clip).set_params(**params).transform(images)
+
+
+def test_the_processor_is_known_without_torch(monkeypatch):
+    """Linux says of the instructions what torch says."""
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    if ask is None or sys.platform != "linux" or os.environ.get("SKLEARN_TASKRES_TEST_CPU"):
+        pytest.skip("torch does not say, or this is not Linux")
+    has = ask()
+    mine = cpu_module._from_linux()
+    for name in ("amx_bf16", "avx512_bf16"):
+        assert mine[name] == bool(has.get(name, False))
+    assert ("AMD" in mine["cpu_name"]) == ("AMD" in has.get("cpu_name", ""))
+
+
+# the cache of embeddings ----------------------------------------------------------------------
+
+
+def test_engines_share_the_cache(tiny_clip, images, tmp_path, monkeypatch):
+    """What torch has encoded in float32 no engine encodes again; bfloat16 is kept by itself."""
+    cache = EmbeddingCache(tmp_path / "cache")
+    rows = featurizer(tiny_clip, cache=cache).transform(images)
+
+    def never(*args):
+        pytest.fail("this was encoded before")
+
+    monkeypatch.setattr(plan, "load_engine", never)
+    for backend in ENGINES:
+        assert_array_equal(featurizer(tiny_clip, backend, cache=cache).transform(images), rows)
+    monkeypatch.undo()
+    assert cache.entries == len(images)
+    lower = {"cache": cache, "precision": "bfloat16"}
+    kept = featurizer(tiny_clip, "openvino", **lower).transform(images)
+    assert cache.entries == 2 * len(images)
+    assert_array_equal(featurizer(tiny_clip, **lower).transform(images), kept)
+
+
+# without torch --------------------------------------------------------------------------------
+
+FORBID_TORCH = """
+import sys
+class Forbid:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "torchvision", "open_clip", "skorch"}:
+            raise ImportError(f"{name} is forbidden here")
+sys.meta_path.insert(0, Forbid())
+"""
+
+
+def run(code, **environment):
+    """Run code in a fresh interpreter and return what it printed."""
+    done = subprocess.run(  # noqa: S603 (our own code)
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_a_pipeline_answers_without_torch(backend, tmp_path):
+    """Loaded in a process where torch can't be imported, it labels images as it did before."""
+    import joblib
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images, y = digits.images[:40] / 16, digits.target[:40]
+    model = make_taskres_pipeline(
+        "glyph-clip",
+        class_names=list("0123456789"),
+        cache=str(tmp_path / "cache"),
+        backend=backend,
+        max_epochs=5,
+    ).fit(images, y)
+    expected = model.predict_proba(images[:3])
+    joblib.dump(model.set_params(clip__cache=str(tmp_path / "cache")), tmp_path / "model.joblib")
+    EmbeddingCache(tmp_path / "cache").clear()  # nothing is left but the tower
+    code = f"""
+        import joblib, sys
+        from sklearn.datasets import load_digits
+        model = joblib.load({str(tmp_path / "model.joblib")!r})
+        print(model.predict_proba(load_digits().images[:3] / 16).tolist())
+        assert not {{"torch", "open_clip", "torchvision"}} & set(sys.modules)
+    """
+    answer = run(FORBID_TORCH + textwrap.dedent(code))
+    assert_allclose(json.loads(answer), expected, atol=1e-3)
+
+
+def test_a_changed_model_is_not_taken_for_the_one_that_was_noted(tmp_path, clip_writer, images):
+    """Other weights under the same name are found anew, and converted by themselves."""
+    write, configs = clip_writer
+    name = write(tmp_path / "model", configs["vit"])
+    before = featurizer(name, "openvino").transform(images)
+    write(tmp_path / "model", configs["vit"], seed=1)
+    after = featurizer(name, "openvino").transform(images)
+    assert np.abs(before - after).max() > 1e-3
+    assert_allclose(after, featurizer(name).transform(images), rtol=1e-3, atol=1e-4)
+
+
+def test_a_fresh_file_is_not_noted(tmp_path, clip_writer, images, own_home, monkeypatch):
+    """A file that may be rewritten within a tick of the clock is digested again each time."""
+    monkeypatch.setattr(towers, "_RACY_SECONDS", 1000)
+    write, configs = clip_writer
+    featurizer(write(tmp_path / "model", configs["vit"]), "onnx").transform(images)
+    assert not (own_home / "names").exists()
+
+
+def test_another_open_clip_is_asked_again(tiny_clip, images, own_home, monkeypatch):
+    """Its configurations may differ, so that notes of another version count for nothing."""
+    featurizer(tiny_clip, "onnx").transform(images)
+    kept = EmbeddingCache(None).towers()
+    assert kept.identity(tiny_clip, None) is not None
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.0")
+    assert kept.identity(tiny_clip, None) is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"no JSON", b'{"identity": {}}', b"[]"])
+def test_a_damaged_note_is_not_read(damage, tiny_clip, images, own_home):
+    """Whatever stands in it, the model is found by open_clip then."""
+    expected = featurizer(tiny_clip, "onnx").transform(images)
+    for path in (own_home / "names").iterdir():
+        path.write_bytes(damage)
+    assert_allclose(featurizer(tiny_clip, "onnx").transform(images), expected, atol=1e-5)
+
+
+# what is kept, and when it can't be -----------------------------------------------------------
+
+
+def test_towers_lie_in_the_cache_folder(tmp_path, tiny_clip, images, own_home):
+    """A cache folder holds them, next to the embeddings; each is removed by a call of its own."""
+    cache = EmbeddingCache(tmp_path / "cache")
+    featurizer(tiny_clip, "onnx", cache=cache).transform(images)
+    root = tmp_path / "cache" / towers.FOLDER
+    assert len(tower_folders(root)) == 1
+    assert not own_home.exists()
+    cache.clear()
+    assert len(tower_folders(root)) == 1
+    cache.clear_towers()
+    assert not root.exists()
+    cache.clear_towers()  # twice is no error
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_a_tower_is_converted_once(backend, own_home, tiny_clip, images, conversions):
+    """The second process, which remembers nothing, finds it."""
+    featurizer(tiny_clip, backend).transform(images)
+    engines._LOADED.clear()
+    featurizer(tiny_clip, backend).transform(images)
+    assert len(conversions) == 1
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+@pytest.mark.parametrize("damage", ["changed", "cut", "manifest", "missing"])
+def test_a_damaged_tower_is_converted_again(damage, backend, own_home, tiny_clip, images):
+    """One changed byte is enough; the embeddings are right, and the next process has no trouble."""
+    expected = featurizer(tiny_clip, backend).transform(images)
+    (folder,) = tower_folders(own_home)
+    largest = max((own_home / folder).iterdir(), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "manifest":
+        (own_home / folder / "manifest.json").write_text("[]")
+    elif damage == "missing":
+        largest.unlink()
+    else:
+        largest.write_bytes(content if damage == "changed" else content[:-10])
+    engines._LOADED.clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        rows = featurizer(tiny_clip, backend).transform(images)
+    assert len(caught) == 1
+    assert_array_equal(rows, expected)
+    engines._LOADED.clear()
+    assert_array_equal(featurizer(tiny_clip, backend).transform(images), expected)
+
+
+def cut_on_the_disk(monkeypatch, backend):
+    """Writing seems to work, and the disk has lost half of it."""
+    write = ENGINES[backend].write
+
+    def short(tower, folder):
+        write(tower, folder)
+        largest = max(folder.iterdir(), key=lambda path: path.stat().st_size)
+        os.truncate(largest, largest.stat().st_size // 2)
+
+    monkeypatch.setattr(ENGINES[backend], "write", short)
+
+
+def full(monkeypatch, backend):
+    """Writing raises what a full disk raises."""
+
+    def fails(tower, folder):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(ENGINES[backend], "write", fails)
+
+
+def read_only(monkeypatch, backend):
+    """Nothing can be made below the user's cache directory."""
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda: Path(__file__) / "home")
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+@pytest.mark.parametrize("trouble", [cut_on_the_disk, full, read_only])
+def test_a_disk_that_fails_costs_one_warning(
+    trouble, backend, own_home, tiny_clip, images, monkeypatch
+):
+    """The tower is used from memory, and nothing of it stays on the disk."""
+    expected = featurizer(tiny_clip).transform(images)
+    trouble(monkeypatch, backend)
+    with pytest.warns(UserWarning, match="can't be kept in .* each process converts it") as caught:
+        rows = featurizer(tiny_clip, backend).transform(images)
+    assert len(caught) == 1
+    featurizer(tiny_clip, backend, batch_size=2).transform(images)  # an error if it warned
+    assert_allclose(rows, expected, rtol=1e-3, atol=1e-4)
+    assert not own_home.exists() or tower_folders(own_home) == []
+
+
+LIMITED = """
+import resource, sys, warnings
+import numpy as np
+import platformdirs
+from pathlib import Path
+platformdirs.user_cache_path = lambda: Path({home!r})
+from sklearn_taskres import CLIPFeaturizer
+images = list(np.random.default_rng(0).integers(0, 256, (7, 40, 50, 3), dtype=np.uint8))
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    model = CLIPFeaturizer({name!r}, cache=None, precision="float32", backend={backend!r})
+    rows = model.transform(images)
+np.save(sys.stdout.buffer, rows)
+assert len(caught) == 1, [str(w.message) for w in caught]
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limits on the size of a file")
+@pytest.mark.parametrize("backend", ENGINES)
+def test_files_that_can_not_grow(backend, own_home, tiny_clip, images):
+    """The system itself refuses to write: one warning, and the rows are right."""
+    import io
+
+    code = LIMITED.format(home=str(own_home.parent), name=tiny_clip, backend=backend)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)  # noqa: S603
+    assert done.returncode == 0, done.stderr.decode()
+    rows = np.load(io.BytesIO(done.stdout))
+    assert_allclose(rows, featurizer(tiny_clip).transform(images), rtol=1e-3, atol=1e-4)
+    assert tower_folders(own_home) == []
+
+
+KILLED = """
+import os, signal
+from pathlib import Path
+import numpy as np
+import platformdirs
+platformdirs.user_cache_path = lambda: Path({home!r})
+from sklearn_taskres import CLIPFeaturizer
+from sklearn_taskres._clip.backends import {backend} as engine
+write = engine.write
+def killed(tower, folder):
+    if {moment!r} == "after":
+        write(tower, folder)
+    os.kill(os.getpid(), signal.SIGTERM)
+engine.write = killed
+images = list(np.random.default_rng(0).integers(0, 256, (7, 40, 50, 3), dtype=np.uint8))
+CLIPFeaturizer({name!r}, cache=None, precision="float32", backend={backend!r}).transform(images)
+"""
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_kill_during_conversion(moment, backend, own_home, tiny_clip, images):
+    """A process that is killed while it writes leaves no tower; the next converts and tidies."""
+    home = str(own_home.parent)
+    code = KILLED.format(home=home, name=tiny_clip, backend=backend, moment=moment)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)  # noqa: S603
+    assert done.returncode != 0
+    (left,) = tower_folders(own_home)
+    rows = featurizer(tiny_clip, backend).transform(images)
+    assert_allclose(rows, featurizer(tiny_clip).transform(images), rtol=1e-3, atol=1e-4)
+    (kept,) = tower_folders(own_home)
+    assert left.startswith(f"{kept}.")
+
+
+AT_ONCE = """
+import sys
+from pathlib import Path
+import numpy as np
+import platformdirs
+platformdirs.user_cache_path = lambda: Path({home!r})
+from sklearn_taskres import CLIPFeaturizer
+from sklearn_taskres._clip.backends.torch import conversion
+as_onnx = conversion.as_onnx
+def noted(*args):
+    print("converted")
+    return as_onnx(*args)
+conversion.as_onnx = noted
+images = list(np.random.default_rng(0).integers(0, 256, (7, 40, 50, 3), dtype=np.uint8))
+model = CLIPFeaturizer({name!r}, cache=None, precision="float32", backend={backend!r})
+print(repr(float(model.transform(images).sum())))
+"""
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_two_processes_convert_once(backend, own_home, tiny_clip, images):
+    """The second waits for the first, and both give the same rows."""
+    code = AT_ONCE.format(home=str(own_home.parent), name=tiny_clip, backend=backend)
+    command = [sys.executable, "-W", "error", "-c", code]
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        for _ in range(2)
+    ]
+    printed = [process.communicate(timeout=300)[0].split() for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(map(len, printed)) == [1, 2]
+    assert printed[0][-1] == printed[1][-1]
+    assert len(tower_folders(own_home)) == 1
