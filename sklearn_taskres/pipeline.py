@@ -14,6 +14,8 @@ def make_taskres_pipeline(
     templates="a photo of a {}.",
     cache="memory",
     device=None,
+    n_views=0,
+    verbose=0,
     **taskres_params,
 ):
     """Build the pipeline of a CLIPFeaturizer and a TaskResClassifier on the same CLIP.
@@ -31,8 +33,13 @@ def make_taskres_pipeline(
         or when another run will see the same images.
     device : str, torch.device or None, default=None
         Where to embed and train. None takes what there is.
+    n_views : int, default=0
+        Augmented views per training image, as in `CLIPFeaturizer`.
+    verbose : int, default=0
+        1 shows a progress bar while images are encoded, and then how many were encoded, found in
+        the cache or unreadable. 2 prints the epochs of training as well.
     **taskres_params
-        Parameters of `TaskResClassifier`, but for `base` and `device`.
+        Other parameters of `TaskResClassifier`, except `base`.
 
     Returns
     -------
@@ -51,7 +58,7 @@ def make_taskres_pipeline(
     True
     """
     shared = {"cache": cache, "device": device}
-    clip = CLIPFeaturizer(model_name, pretrained, **shared)
+    clip = CLIPFeaturizer(model_name, pretrained, n_views=n_views, verbose=verbose, **shared)
     base = CLIPTextFeaturizer(model_name, pretrained, templates=templates, **shared)
-    taskres = TaskResClassifier(base, device=device, **taskres_params)
+    taskres = TaskResClassifier(base, device=device, verbose=max(0, verbose - 1), **taskres_params)
     return Pipeline([("clip", clip), ("taskres", taskres)])

@@ -46,10 +46,21 @@ MAY_IMPORT = {
         "_persistence",
         "_search",
     },
-    "datasets": {"_clip.files", "_messages"},
+    "datasets": {"_clip.files", "_clip.images", "_messages"},
     "pipeline": {"_classifiers", "_clip"},
     "inspection": {*GROUND, "inspection", "_classifiers.zero_shot", "_clip.images"},
     "__init__": {"_version"},
+    "__main__": {"cli"},
+    "cli": {
+        "",  # the face, to list what it gives
+        *GROUND,
+        "cli",
+        "benchmark",
+        "datasets",
+        "inspection",
+        "pipeline",
+        *sklearn_taskres.__all__,
+    },
     "benchmark": {*GROUND, "benchmark", "_clip", "inspection", *sklearn_taskres.__all__},
 }
 #: What is imported inside functions only, outside its own room: these bring torch along.
