@@ -3,6 +3,13 @@
 from .alpha import AlphaDisplay
 from .class_gain import ClassGainDisplay
 from .few_shot_curve import FewShotCurveDisplay
+from .label_review import (
+    LabelSuspects,
+    NoneOfThese,
+    label_suspects,
+    next_to_label,
+    none_of_these,
+)
 from .magnitude import ResidualMagnitudeDisplay, residual_magnitude
 from .nearest_images import NearestImagesDisplay
 from .top import predict_top
@@ -12,9 +19,14 @@ __all__ = [
     "AlphaDisplay",
     "ClassGainDisplay",
     "FewShotCurveDisplay",
+    "LabelSuspects",
     "NearestImagesDisplay",
+    "NoneOfThese",
     "ResidualMagnitudeDisplay",
     "TransferDifficultyDisplay",
+    "label_suspects",
+    "next_to_label",
+    "none_of_these",
     "predict_top",
     "relative_transfer_difficulty",
     "residual_magnitude",

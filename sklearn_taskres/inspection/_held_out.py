@@ -68,19 +68,34 @@ def held_out_log_proba(
         If no class has two images, or there is one class only.
     """
     y = column_or_1d(y)
+    classifier, rows = classifier_and_training_rows(estimator, X)
+    classes = np.unique(y)
+    log_proba = np.full((len(y), len(classes)), np.nan)
+    rng = check_random_state(random_state)
+    for held_out, _, fitted in held_out_fits(classifier, rows, y, cv, rng):
+        log_proba[held_out] = fitted.predict_log_proba(_taken(rows, held_out))
+    return log_proba, classes
+
+
+def held_out_fits(
+    classifier: Any, rows: Any, y: np.ndarray, cv: int, rng: np.random.RandomState
+) -> Iterator[tuple[np.ndarray, np.ndarray, Any]]:
+    """Yield the indices held out, those seen, and a clone fitted on them, for each fold.
+
+    Raises
+    ------
+    ValueError
+        As `held_out_log_proba`.
+    """
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"All images are labelled {listed(classes.tolist())}: add another class.")
-    folds = deal(codes, cv, check_random_state(random_state))
+    folds = deal(codes, cv, rng)
     if (folds < 0).all():
         raise ValueError(
             "Each class has one image, so none can be held out. Add images: two per class will do."
         )
-    classifier, rows = classifier_and_training_rows(estimator, X)
-    log_proba = np.full((len(y), len(classes)), np.nan)
-    for held_out, fitted, unseen in _fits(classifier, rows, y, folds):
-        log_proba[held_out] = fitted.predict_log_proba(unseen)
-    return log_proba, classes
+    yield from _fits(classifier, rows, y, folds)
 
 
 def held_out_predictions(
@@ -101,18 +116,17 @@ def held_out_predictions(
     ndarray of shape (n_samples,)
     """
     predicted = y.copy()
-    for held_out, fitted, unseen in _fits(classifier, rows, y, folds):
-        predicted[held_out] = fitted.predict(unseen)
+    for held_out, _, fitted in _fits(classifier, rows, y, folds):
+        predicted[held_out] = fitted.predict(_taken(rows, held_out))
     return predicted
 
 
 def _fits(
     classifier: Any, rows: Any, y: np.ndarray, folds: np.ndarray
-) -> Iterator[tuple[np.ndarray, Any, Any]]:
-    """Yield the indices held out, a classifier fitted on all others, and the rows held out."""
+) -> Iterator[tuple[np.ndarray, np.ndarray, Any]]:
     for fold in np.unique(folds[folds >= 0]):
-        seen, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        yield held_out, clone(classifier).fit(_taken(rows, seen), y[seen]), _taken(rows, held_out)
+        held_out, seen = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+        yield held_out, seen, clone(classifier).fit(_taken(rows, seen), y[seen])
 
 
 def deal(codes: np.ndarray, n_folds: int, rng: np.random.RandomState) -> np.ndarray:
