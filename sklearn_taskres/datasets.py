@@ -1,6 +1,9 @@
 """Data for few-shot tasks: folders of images, and k images per class drawn from any labels."""
 
 import itertools
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
 from typing import Literal, overload
@@ -10,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state, column_or_1d
 
 from ._clip.files import FORMATS, PREFIX_BYTES, looks_like_image
+from ._clip.images import open_image
 from ._messages import warn_user
 from ._typing import RandomState
 
@@ -17,11 +21,15 @@ from ._typing import RandomState
 IMAGE_SUFFIXES = tuple(sorted(itertools.chain(*FORMATS.values())))
 #: Files that a warning about those passed over names.
 _NAMED_FILES = 3
+#: Threads that try whether images can be read, at the most.
+_MOST_THREADS = 8
 #: Validation images per class at the most, as in the published protocol.
 _MOST_VALIDATION_SHOTS = 4
 
 
-def load_image_folder(folder: str | PathLike[str]) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+def load_image_folder(
+    folder: str | PathLike[str], *, on_error: Literal["raise", "warn"] = "raise"
+) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
     """List the images in a folder that has one folder per class.
 
     Parameters
@@ -31,6 +39,11 @@ def load_image_folder(folder: str | PathLike[str]) -> tuple[NDArray[np.str_], ND
         that CLIPFeaturizer decodes (.jpg, .png, .webp, .avif, .heic, …), and those without an
         ending that begin like one. Other files are passed over, with a warning that counts them;
         hidden files and folders without. Folders below a class folder belong to the class.
+    on_error : {"raise", "warn"}, default="raise"
+        What happens to images that can't be read. "raise" opens no file: CLIPFeaturizer then raises
+        UnreadableImagesError, which lists them. "warn" decodes every image once, leaves out those
+        that can't be read, and warns which. Take it for folders that nobody has looked through; it
+        takes a few milliseconds per photo, much less than encoding.
 
     Returns
     -------
@@ -42,12 +55,13 @@ def load_image_folder(folder: str | PathLike[str]) -> tuple[NDArray[np.str_], ND
     Raises
     ------
     ValueError
-        If `folder` is not a folder, has no class folders, or one of them holds no image.
+        If `folder` is not a folder, has no class folders, or one of them holds no image that can be
+        read.
 
     Warns
     -----
     UserWarning
-        If files are passed over.
+        If files are passed over, and if images are left out that can't be read.
 
     Examples
     --------
@@ -63,6 +77,8 @@ def load_image_folder(folder: str | PathLike[str]) -> tuple[NDArray[np.str_], ND
     >>> y.tolist()
     ['cat', 'dog']
     """
+    if on_error not in ("raise", "warn"):
+        raise ValueError(f"on_error must be 'raise' or 'warn'. Got {on_error!r} instead.")
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder. Pass one that holds a folder for each class.")
@@ -71,18 +87,76 @@ def load_image_folder(folder: str | PathLike[str]) -> tuple[NDArray[np.str_], ND
         raise ValueError(f"{folder} holds no folders. Put the images of each class into one.")
     files = {path.name: _files_below(path) for path in classes}
     paths = {name: list(filter(_is_image, found)) for name, found in files.items()}
-    empty = [name for name, found in paths.items() if not found]
-    if empty:
-        raise ValueError(
-            f"The class folders {empty[:5]} in {folder} hold no images ({', '.join(IMAGE_SUFFIXES)}"
-            f"). Add some, or remove the folders."
-        )
+    _refuse_empty(paths, folder, f"hold no images ({', '.join(IMAGE_SUFFIXES)})")
     loose = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
     taken = set(itertools.chain(*paths.values()))
     others = [p for p in itertools.chain(*files.values(), loose) if p not in taken]
     _warn_about_others(others, folder)
+    if on_error == "warn":
+        paths = _readable(paths, folder)
+        _refuse_empty(paths, folder, "hold no image that can be read")
     labels = np.repeat(list(paths), [len(found) for found in paths.values()])
     return np.array([str(path) for found in paths.values() for path in found]), labels
+
+
+def _refuse_empty(paths: dict[str, list[Path]], folder: Path, what: str) -> None:
+    empty = [name for name, found in paths.items() if not found]
+    if empty:
+        raise ValueError(
+            f"The class folders {empty[:5]} in {folder} {what}. Add some, or remove the folders."
+        )
+
+
+def images_below(folder: Path) -> list[Path]:
+    """List the images in a folder and the folders below it, sorted, without the hidden ones.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    list of Path
+    """
+    return list(filter(_is_image, _files_below(folder)))
+
+
+def why_unreadable(paths: Iterable[Path | str]) -> list[str | None]:
+    """Try to decode images, some at a time.
+
+    Parameters
+    ----------
+    paths : iterable of path-like
+
+    Returns
+    -------
+    list of (str or None)
+        The reason for each that can't be read, None for the others.
+    """
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+        return list(pool.map(_why_unreadable, paths))
+
+
+def _why_unreadable(path: Path | str) -> str | None:
+    try:
+        with open_image(path):
+            return None
+    except ValueError as error:
+        return str(error)
+
+
+def _readable(paths: dict[str, list[Path]], folder: Path) -> dict[str, list[Path]]:
+    """Leave out what can't be read, and warn about it."""
+    reasons = why_unreadable(itertools.chain(*paths.values()))
+    why = dict(zip(itertools.chain(*paths.values()), reasons, strict=True))
+    bad = [f"{path.relative_to(folder)} ({reason})" for path, reason in why.items() if reason]
+    if bad:
+        more = ", …" if len(bad) > _NAMED_FILES else ""
+        warn_user(
+            f"load_image_folder left out {len(bad)} of the images in {folder}, which can't be "
+            f"read: {', '.join(bad[:_NAMED_FILES])}{more}"
+        )
+    return {name: [path for path in found if not why[path]] for name, found in paths.items()}
 
 
 def _files_below(folder: Path) -> list[Path]:

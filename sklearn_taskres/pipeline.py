@@ -21,6 +21,8 @@ def make_taskres_pipeline(
     cache: CacheLike = "memory",
     backend: Backend = "torch",
     device: Device = None,
+    n_views: int = 0,
+    verbose: int = 0,
     classifier: type[BaseCLIPClassifier] = TaskResClassifier,
     **taskres_params: Any,
 ) -> Pipeline:
@@ -41,11 +43,16 @@ def make_taskres_pipeline(
         Who computes the image tower, as in `CLIPFeaturizer`. Names are always embedded by torch.
     device : str, torch.device or None, default=None
         Where to embed and train. None takes what there is.
+    n_views : int, default=0
+        Augmented views per training image, as in `CLIPFeaturizer`.
+    verbose : int, default=0
+        1 shows a progress bar while images are encoded, and then how many were encoded, found in
+        the cache or unreadable. 2 prints the epochs of training as well.
     classifier : class, default=TaskResClassifier
         What learns from the embeddings. `TaskResGDAClassifier` is the most accurate; any classifier
         of this package that has a `base` will do.
     **taskres_params
-        Parameters of the classifier, except `base` and `device`.
+        Other parameters of the classifier, except `base`.
 
     Returns
     -------
@@ -64,9 +71,11 @@ def make_taskres_pipeline(
     True
     """
     shared: dict[str, Any] = {"cache": cache, "device": device}
-    clip = CLIPFeaturizer(model_name, pretrained, backend=backend, **shared)
+    images: dict[str, Any] = {"backend": backend, "n_views": n_views, "verbose": verbose}
+    clip = CLIPFeaturizer(model_name, pretrained, **images, **shared)
     base = CLIPTextFeaturizer(model_name, pretrained, templates=templates, **shared)
-    if "device" in classifier().get_params(deep=False):
-        taskres_params["device"] = device
-    taskres = classifier(base, **taskres_params)
+    training = {"device": device, "verbose": max(0, verbose - 1)}
+    known = classifier().get_params(deep=False)
+    training = {name: value for name, value in training.items() if name in known}
+    taskres = classifier(base, **training, **taskres_params)
     return Pipeline([("clip", clip), ("taskres", taskres)])

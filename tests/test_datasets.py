@@ -153,3 +153,33 @@ def test_image_folder_says_what_is_missing(folder):
     (folder / "empty").mkdir()
     with pytest.raises(ValueError, match=r"class folders \['empty'\] .* hold no images"):
         load_image_folder(folder)
+
+
+def test_image_folder_leaves_out_what_cannot_be_read(folder):
+    """With on_error="warn" the rest is returned, and the warning names files and reasons."""
+    (folder / "zebra" / "cut.jpg").write_bytes(b"\xff\xd8\xff")
+    assert len(listed(folder)[0]) == 4
+    with pytest.warns(UserWarning, match=r"left out 1 of the images .* zebra.cut.jpg \(.+\)"):
+        paths, y = load_image_folder(folder, on_error="warn")
+    assert [Path(path).name for path in paths] == ["c.webp", "a.jpg", "b.PNG"]
+    assert y.tolist() == ["ant bear", "zebra", "zebra"]
+    (folder / "ant bear" / "sub" / "c.webp").write_bytes(b"RIFF")
+    with (
+        pytest.warns(UserWarning, match="left out 2 of the images"),
+        pytest.raises(ValueError, match=r"\['ant bear'\] .* hold no image that can be read"),
+    ):
+        load_image_folder(folder, on_error="warn")
+    with pytest.raises(ValueError, match=r"on_error must be 'raise' or 'warn'\. Got 'skip'"):
+        load_image_folder(folder, on_error="skip")
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's, of a cut TIFF
+@pytest.mark.parametrize("name", sorted({name for name, _ in FILES}))
+def test_every_format_is_tried_as_the_decoder_reads_it(folder, name):
+    """on_error="warn" keeps whole images of each format that Pillow writes, and drops cut ones."""
+    content = dict(FILES)[name]
+    (folder / "zebra" / "whole").write_bytes(content)
+    (folder / "zebra" / "cut.png").write_bytes(content[:20])
+    with pytest.warns(UserWarning, match=r"left out 1 of the images .*cut.png"):
+        paths, _ = load_image_folder(folder, on_error="warn")
+    assert "whole" in [Path(path).name for path in paths]

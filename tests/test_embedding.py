@@ -625,6 +625,40 @@ def test_progress_is_shown_on_request(tiny_clip, paths, capsys):
     assert "encoding images" in capsys.readouterr().err
 
 
+def test_a_pass_is_summed_up(tiny_clip, paths, capsys):
+    """What was encoded, found, repeated and unreadable is one line; the cache counts."""
+    files, cache = list(paths[0]), EmbeddingCache("memory")
+    clip, before = CLIPFeaturizer(tiny_clip, verbose=1), (cache.hits, cache.misses)
+    clip.transform(files[:2])
+    capsys.readouterr()
+    with pytest.raises(UnreadableImagesError, match=r"its 'failures' list \(index, path, reason\)"):
+        clip.transform([*files[:4], files[2], "missing.jpg"])
+    err = capsys.readouterr().err
+    assert "encoded 2, from cache 2, the same as another 1, unreadable 1; " in err
+    assert " images per second" in err
+    assert (cache.hits - before[0], cache.misses - before[1]) == (2, 6)
+    clip.transform(files[:2])
+    assert capsys.readouterr().err == "encoded 0, from cache 2, unreadable 0\n"
+
+
+def test_hours_of_work_are_announced(monkeypatch, capsys):
+    """After some seconds the rate is known: a minute is told with verbose=1, hours without."""
+    from sklearn_taskres._clip import progress
+
+    clock = iter(range(0, 10_000, 3))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    silent = progress.EncodingProgress(30_000, 30_000, 30_000, verbose=0)
+    silent.start()
+    with pytest.warns(UserWarning, match=r"30000 images at .* per second will take about .* hours"):
+        _ = [silent.update() for _ in range(4)]
+    assert capsys.readouterr().err == ""
+    with progress.EncodingProgress(300, 300, 300, verbose=1) as shown:
+        shown.start()
+        for _ in range(4):
+            shown.update()
+    assert "300 images at " in capsys.readouterr().err
+
+
 def test_taskres_learns_from_views_of_digits():
     """Views go all the way with the bundled model: crops without flip, one drawn an epoch."""
     from sklearn.datasets import load_digits

@@ -55,12 +55,23 @@ MAY_IMPORT = {
         "_persistence",
         "_search",
     },
-    "datasets": {"_clip.files", "_messages", "_typing"},
+    "datasets": {"_clip.files", "_clip.images", "_messages", "_typing"},
     "pipeline": {"_classifiers", "_clip", "_typing"},
     "inspection": {*GROUND, "inspection", "_classifiers.zero_shot", "_clip.images"},
     "export": {"export", "_classifiers", "_clip", "_version"},
     # for type checkers alone; that importing it is light has a test of its own
     "__init__": {"_version", *(home.removeprefix(".") for home in sklearn_taskres._HOME.values())},
+    "__main__": {"cli"},
+    "cli": {
+        "",  # the face, to list what it gives
+        *GROUND,
+        "cli",
+        "benchmark",
+        "datasets",
+        "inspection",
+        "pipeline",
+        *sklearn_taskres.__all__,
+    },
     "benchmark": {*GROUND, "benchmark", "_clip", "inspection", *sklearn_taskres.__all__},
 }
 #: What is imported inside functions only, outside its own room: these bring torch along.

@@ -13,7 +13,14 @@ import sklearn_taskres
 from sklearn_taskres import inspection
 
 #: Public names that are not annotated yet.
-NOT_YET = {"CLIPFeaturizer", "GDAClassifier", "TaskResClassifier", "TaskResClassifierCV"}
+NOT_YET = {
+    "CLIPFeaturizer",
+    "GDAClassifier",
+    "ProLIPClassifier",
+    "TaskResClassifier",
+    "TaskResClassifierCV",
+    "TaskResGDAClassifier",
+}
 PUBLIC = [
     *((sklearn_taskres, name) for name in sklearn_taskres.__all__ if name != "__version__"),
     *((inspection, name) for name in inspection.__all__),

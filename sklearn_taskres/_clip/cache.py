@@ -1,5 +1,6 @@
 """Embeddings kept from one call to the next, in memory or in a folder: data, never code."""
 
+import collections
 import contextlib
 import dataclasses
 import multiprocessing
@@ -29,7 +30,7 @@ from .digests import (
 )
 from .stores import DIGESTS, EMBEDDINGS, Store, chunks
 from .stores.memory import MEMORY, MEMORY_BYTES, MemoryStore
-from .stores.process import hold_still_while_forking
+from .stores.process import IN_USE, hold_still_while_forking
 from .stores.sqlite import FolderStore
 
 __all__ = ["EmbeddingCache", "as_cache", "content_digest", "embedding_keys", "text_digest"]
@@ -38,6 +39,8 @@ __all__ = ["EmbeddingCache", "as_cache", "content_digest", "embedding_keys", "te
 _AT_ONCE = 4096
 #: Bytes of a digest.
 DIGEST_BYTES = 32
+#: Place of a cache to the embeddings that this process found there, and those it did not.
+_LOOKUPS: collections.defaultdict = collections.defaultdict(lambda: (0, 0))
 
 #: Keys of embeddings; None is never found and not kept.
 Keys: TypeAlias = Sequence[bytes | None]
@@ -150,6 +153,16 @@ class EmbeddingCache:
         """Bytes taken: of memory, or of the folder's disk, damaged databases included."""
         return self._store().size()
 
+    @property
+    def hits(self) -> int:
+        """Number of embeddings that this process asked for at this location, and found."""
+        return _LOOKUPS[self._place()][0]
+
+    @property
+    def misses(self) -> int:
+        """Number of embeddings that this process asked for at this location, and had to compute."""
+        return _LOOKUPS[self._place()][1]
+
     def clear(self) -> None:
         """Drop everything, also what other caches of this location or other processes put.
 
@@ -193,6 +206,25 @@ class EmbeddingCache:
         self.towers().clear()
 
     # what featurizers ask and do ------------------------------------------------------------------
+
+    def note_lookups(self, found: np.ndarray) -> None:
+        """Count embeddings that were asked for.
+
+        Parameters
+        ----------
+        found : ndarray, bool
+            Whether each was found.
+        """
+        n_found = int(np.count_nonzero(found))
+        with IN_USE:
+            hits, misses = _LOOKUPS[self._place()]
+            _LOOKUPS[self._place()] = hits + n_found, misses + found.size - n_found
+
+    def _place(self) -> str:
+        """Return what caches of one location have in common."""
+        if self.location is None or self.location == "memory":
+            return str(self.location)
+        return os.path.abspath(_expanded(self.location))
 
     def digests(self, images: Images) -> list[bytes | None]:
         """Return the digest of each image's content; files that are known are not opened.

@@ -7,7 +7,6 @@ import functools
 import itertools
 import os
 import time
-import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ import numpy as np
 from .claims import inside_a_pass
 from .digests import digest_of_read, embedding_keys
 from .images import UnreadableImagesError, describe_image, open_image
+from .progress import EncodingProgress
 from .stores import chunks
 from .views import augment_image, view_generator
 
@@ -47,7 +47,7 @@ class View(NamedTuple):
         return augment_image(image, self.augment, rng, size)
 
 
-def embed_images(images, views, plan, cache, **work):
+def embed_images(images, views, plan, cache, *, verbose, **work):
     """Embed views of images, encoding each distinct one that is not in the cache once.
 
     Parameters
@@ -60,8 +60,10 @@ def embed_images(images, views, plan, cache, **work):
         Who encodes; nothing is loaded for images that are all in the cache.
     cache : EmbeddingCache
         Where embeddings are looked up and kept, also when reading others fails or is interrupted.
+    verbose : int
+        Whether a bar and a summary are shown.
     **work
-        `batch_size`, `num_workers` and `verbose` as in CLIPFeaturizer.
+        `batch_size` and `num_workers` as in CLIPFeaturizer.
 
     Returns
     -------
@@ -77,12 +79,14 @@ def embed_images(images, views, plan, cache, **work):
     rows, found = cache.get(list(itertools.chain(*keys)), plan.identity.embedding_size)
     rows = rows.reshape(len(views), len(images), -1)
     missing = ~found.reshape(len(views), len(images))
-    if missing.any():
-        jobs = _jobs(digests, missing)
-        n_left = sum(len(job.slots) for job in jobs)
-        load_encoder = functools.partial(plan.load_encoder, n_left)
-        encoding = _Encoding(images, views, digests, keys, rows, cache, load_encoder)
-        encoding.run(jobs, plan.on_cpu, **work)
+    cache.note_lookups(found)
+    jobs, n_missing = _jobs(digests, missing), int(missing.any(axis=0).sum())
+    n_left = sum(len(job.slots) for job in jobs)
+    load_encoder = functools.partial(plan.load_encoder, n_left)
+    with EncodingProgress(len(images), n_missing, len(jobs), verbose) as progress:
+        if jobs:
+            encoding = _Encoding(images, views, digests, keys, rows, cache, load_encoder)
+            encoding.run(jobs, plan.on_cpu, progress, **work)
     return rows.transpose(1, 0, 2)
 
 
@@ -133,13 +137,12 @@ class _Encoding:
     load_encoder: Callable
     failures: list = dataclasses.field(default_factory=list)
 
-    def run(self, jobs, on_cpu, batch_size, num_workers, verbose):
+    def run(self, jobs, on_cpu, progress, batch_size, num_workers):
         """Do jobs, leaving to others what they are encoding for the same cache."""
         ahead = functools.partial(_by_turns, n_at_once=batch_size)
         if not on_cpu:
             ahead = functools.partial(_ahead, n_ahead=2 * batch_size)
         with (
-            _progress(len(jobs), verbose) as progress,
             _mapper(num_workers, ahead) as decoded,
             self.cache.claims() as claims,
         ):
@@ -206,10 +209,11 @@ class _Encoding:
         if not jobs:
             return
         encoder = self.load_encoder()
+        progress.start()
         waiting: list = []
         results = decoded(functools.partial(self._decode, encoder), jobs)
         for job, result in zip(jobs, results, strict=True):
-            progress.update()
+            progress.update(is_read=not isinstance(result, ValueError))
             if isinstance(result, ValueError):
                 why = str(result)
                 self.failures += [(i, describe_image(self.images[i]), why) for i in job.places]
@@ -276,11 +280,3 @@ def _by_turns(pool, function, items, n_at_once):
     """Yield function(item): threads that decode would slow down those that encode on one CPU."""
     for some in chunks(items, n_at_once):
         yield from list(pool.map(function, some))
-
-
-def _progress(n_items, verbose):
-    if not verbose:  # even a disabled bar has a lock that a forked child could wait for
-        return contextlib.nullcontext(types.SimpleNamespace(update=lambda: None))
-    from tqdm import tqdm
-
-    return tqdm(total=n_items, desc="encoding images", unit="img")

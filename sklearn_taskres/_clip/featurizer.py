@@ -68,7 +68,9 @@ class CLIPFeaturizer(CLIPTransformer):
     random_state : int or None, default=None
         Seed of the views, which depend on it and on the image alone; None is 0.
     verbose : int, default=0
-        1 shows a progress bar while images are encoded.
+        1 shows a progress bar while images are encoded, how long it will take if that is more than
+        a minute, and at the end how many were encoded, found in the cache, or unreadable, on
+        stderr.
 
     See Also
     --------

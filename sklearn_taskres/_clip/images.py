@@ -67,7 +67,8 @@ class UnreadableImagesError(ValueError):
         listed = "\n".join(lines) + (f"\n  and {more} more" if more else "")
         return (
             f"Can't read {len(self.failures)} of the images in X. Repair them, or leave out the "
-            f"rows in this error's 'indices':\n{listed}"
+            f"rows in this error's 'indices'; its 'failures' list (index, path, reason) of all:\n"
+            f"{listed}"
         )
 
 

@@ -270,6 +270,7 @@ class CLIPTextFeaturizer(CLIPTransformer):
         fingerprint = self._source().fingerprint(text_precision(self.precision))
         keys = embedding_keys(map(text_digest, texts), fingerprint, output)
         rows, found = cache.get(keys, width)
+        cache.note_lookups(found)
         missing = np.flatnonzero(~found)
         for start in range(0, len(missing), self.batch_size):
             some = missing[start : start + self.batch_size]

@@ -1,0 +1,339 @@
+"""The command: its answers, its exit codes, and one sentence for each kind of bad input."""
+
+import csv
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import skops.io
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from sklearn_taskres.cli import main
+from sklearn_taskres.cli.check import hard_to_read
+from sklearn_taskres.cli.models import own_types
+
+DIGITS = {2: "two", 7: "seven", 9: "nine"}
+
+
+def write_photos(folder, first, count):
+    """Digits as JPEG files, one folder per class."""
+    digits = load_digits()
+    for digit, name in DIGITS.items():
+        (folder / name).mkdir(parents=True)
+        images = digits.images[digits.target == digit][first : first + count]
+        for i, image in enumerate(images):
+            picture = Image.fromarray((image * 15.9).astype(np.uint8)).resize((64, 64))
+            picture.save(folder / name / f"{i}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return write_photos(tmp_path_factory.mktemp("photos") / "photos", 0, 10)
+
+
+@pytest.fixture(scope="module")
+def unseen(tmp_path_factory):
+    return write_photos(tmp_path_factory.mktemp("unseen") / "unseen", 20, 8)
+
+
+@pytest.fixture(scope="module")
+def model(photos, tmp_path_factory):
+    """A model file that the command wrote."""
+    path = tmp_path_factory.mktemp("model") / "model.skops"
+    assert main(["fit", str(photos), "-o", str(path), "--model", "glyph-clip", "--quiet"]) == 0
+    return path
+
+
+def run(capsys, *arguments):
+    """Exit status, stdout and stderr of the command in this process."""
+    status = main([str(argument) for argument in arguments])
+    return status, *capsys.readouterr()
+
+
+@pytest.mark.model
+def test_fit_reports_and_saves(photos, tmp_path, capsys):
+    """Accuracies with intervals, and a file without code or places of this machine."""
+    path, cache = tmp_path / "model.skops", tmp_path / "cache"
+    options = ["--model", "glyph-clip", "--cache", cache, "--search"]
+    status, out, err = run(capsys, "fit", photos, "-o", path, *options)
+    assert status == 0
+    lines = {line.split("  ")[0]: line for line in out.splitlines()}
+    assert out.startswith("30 images of 3 classes, 10 each\n")
+    assert "%" in lines["zero-shot"]
+    assert lines["cross-validated"].endswith("5 folds")
+    assert "alpha" in lines["chosen"]
+    assert "encoded 30, from cache 0, unreadable 0" in err
+    with zipfile.ZipFile(path) as archive:
+        schema = archive.read("schema.json").decode()
+    assert str(tmp_path) not in schema
+    assert set(skops.io.get_untrusted_types(file=path)) <= own_types()
+
+
+@pytest.mark.model
+def test_predict_prints_tables_and_json(model, unseen, tmp_path, capsys):
+    """One answer in each form, over files and folders."""
+    files = [unseen / "two" / "0.jpg", unseen / "nine"]
+    status, out, _ = run(capsys, "predict", model, *files, "--quiet")
+    assert status == 0
+    first, *others = out.splitlines()
+    assert first.split("\t")[0] == str(files[0])
+    assert first.split("\t")[1].startswith("two 0.9")
+    assert len(others) == 8
+    status, out, _ = run(capsys, "predict", model, *files, "--json", "--top", 2, "--quiet")
+    found = json.loads(out)
+    assert [len(row["predictions"]) for row in found] == [2] * 9
+    assert found[0]["predictions"][0]["label"] == "two"
+    table = tmp_path / "labels.csv"
+    assert main(["predict", str(model), str(files[0]), "--csv", str(table), "--top", "5"]) == 0
+    with table.open(newline="") as file:
+        row = next(csv.DictReader(file))
+    assert row["path"] == str(files[0])
+    assert [row["label"], len(row)] == ["two", 7]
+    assert float(row["probability"]) > float(row["probability_2"])
+
+
+@pytest.mark.model
+def test_predict_goes_on_behind_unreadable_photos(model, unseen, tmp_path, capsys):
+    """What can be read is labelled; the rest is listed, and the status says so."""
+    bad = tmp_path / "bad\x1b[2J.jpg"
+    bad.write_text("no image")
+    status, out, err = run(capsys, "predict", model, bad, unseen / "two" / "0.jpg", "--quiet")
+    assert status == 1
+    assert len(out.splitlines()) == 1
+    assert "can't read" in err
+    assert "not an image file" in err
+    assert "\x1b" not in err
+
+
+@pytest.mark.model
+def test_evaluate_reports(model, unseen, capsys):
+    """Accuracy with its interval, log loss, calibration, confusions."""
+    (unseen / "two" / "seven.jpg").write_bytes((unseen / "seven" / "0.jpg").read_bytes())
+    try:
+        status, out, _ = run(capsys, "evaluate", model, unseen, "--quiet")
+    finally:
+        (unseen / "two" / "seven.jpg").unlink()
+    assert status == 0
+    assert out.startswith("25 images of 3 classes, 8 to 9 each\naccuracy           96.0 % (80.")
+    assert "log loss" in out
+    assert "calibration error" in out
+    assert "two taken for seven  1" in out
+    assert "two  89 %  of 9" in out
+
+
+def test_check_finds_what_is_wrong(tmp_path, capsys):
+    """Unreadable and passed-over files, duplicates across classes, names, counts."""
+    folder = write_photos(tmp_path / "photos", 0, 5)
+    assert run(capsys, "check", folder)[0] == 0
+    Image.open(folder / "two" / "0.jpg").save(folder / "nine" / "again.jpg", quality=60)
+    (folder / "seven" / "twin.jpg").write_bytes((folder / "seven" / "0.jpg").read_bytes())
+    (folder / "nine" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    (folder / "nine" / "notes.txt").write_text("no image")
+    (folder / "class_01").mkdir()
+    (folder / "class_01" / "0.jpg").write_bytes((folder / "two" / "3.jpg").read_bytes())
+    status, out, _ = run(capsys, "check", folder)
+    assert status == 1
+    for part in [
+        "passed over 1 of the files",
+        "1 photo can't be read:\n  nine/broken.jpg",
+        "nine/again.jpg",
+        "nearly the same",
+        "class_01/0.jpg",
+        "1 pair of photos twice in one class",
+        "classes with fewer than 4 photos",
+        "name 'class_01': says nothing",
+    ]:
+        assert part in out
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("001", "no letters"),
+        ("n02123045", "code"),
+        ("misc", "says nothing"),
+        ("goldenRetriever", "without spaces"),
+        ("a", "one letter"),
+        ("Straße", "English"),
+    ],
+)
+def test_names_that_say_little(name, why):
+    """Codes, numbers and placeholders are told from words."""
+    assert why in hard_to_read(name)
+
+
+@pytest.mark.parametrize("name", ["golden retriever", "great_white_shark", "Boeing 737", "two"])
+def test_names_that_are_words(name):
+    """Words pass, also with a number beside them."""
+    assert hard_to_read(name) is None
+
+
+# bad input ------------------------------------------------------------------------------------
+
+
+def bad_inputs(tmp_path, photos, model):
+    """Name to arguments, and what the sentence says."""
+    text, empty, loose = tmp_path / "notes.skops", tmp_path / "empty", tmp_path / "loose"
+    text.write_text("no model")
+    empty.mkdir()
+    (loose / "cat").mkdir(parents=True)
+    one = tmp_path / "one" / "cat"
+    one.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(one / "0.jpg")
+    broken = tmp_path / "broken"
+    for name in ("cat", "dog"):
+        (broken / name).mkdir(parents=True)
+        (broken / name / "0.jpg").write_bytes(b"\xff\xd8\xff")
+    other = tmp_path / "other.skops"
+    skops.io.dump(LogisticRegression().fit([[0], [1]], [0, 1]), other)
+    foreign = tmp_path / "foreign.skops"
+    skops.io.dump({"f": os.getcwd}, foreign)
+    pickled = tmp_path / "model.joblib"
+    joblib.dump([], pickled)
+    stranger = tmp_path / "strangers"
+    for name in ("two", "stranger"):
+        (stranger / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(stranger / name / "0.jpg")
+    out = ["-o", tmp_path / "m.skops", "--model", "glyph-clip"]
+    return {
+        "no folder": (["fit", tmp_path / "nowhere", *out], "is not a folder"),
+        "no classes": (["fit", empty, *out], "holds no folders"),
+        "an empty class": (["fit", loose, *out], "hold no images"),
+        "unreadable only": (["fit", broken, *out], "no image that can be read"),
+        "one class": (["fit", tmp_path / "one", *out], "one class"),
+        "unknown model": (["fit", photos, "-o", tmp_path / "m.skops", "--model", "x"], "'x'"),
+        "bad template": (["fit", photos, *out, "--templates", "a photo"], "'templates'"),
+        "bad device": (["fit", photos, *out, "--device", "tpu9"], "device"),
+        "bad ending": (["fit", photos, "-o", tmp_path / "m.txt"], "must end in .skops"),
+        "no such output": (["fit", photos, "-o", tmp_path / "no" / "m.skops"], "no folder"),
+        "no model": (["predict", tmp_path / "none.skops", "x.jpg"], "is not a file"),
+        "not a model": (["predict", text, "x.jpg"], "is not a skops file"),
+        "another model": (["predict", other, "x.jpg"], "LogisticRegression"),
+        "foreign types": (["predict", foreign, "x.jpg"], "was not loaded"),
+        "untrusted": (["predict", pickled, "x.jpg"], "--trust"),
+        "trusted and wrong": (["predict", pickled, "x.jpg", "--trust"], "holds a list"),
+        "empty folder": (["predict", model, empty], "holds no photos"),
+        "missing photo": (["predict", model, tmp_path / "x.jpg", "--quiet"], "No such file"),
+        "unwritable table": (
+            ["predict", model, photos / "two" / "0.jpg", "--csv", empty, "--quiet"],
+            "Is a directory",
+        ),
+        "unknown classes": (["evaluate", model, stranger, "--quiet"], "does not know"),
+    }
+
+
+@pytest.mark.model
+def test_bad_input_gets_one_sentence(photos, model, tmp_path, capsys):
+    """Exit status 1, one sentence on stderr, no traceback, and nothing left behind."""
+    for name, (arguments, sentence) in bad_inputs(tmp_path, photos, model).items():
+        status, _, err = run(capsys, *arguments)
+        last = err.strip().splitlines()[-1]
+        assert status == 1, name
+        assert sentence in err, (name, err)
+        assert "Traceback" not in err, name
+        assert last.startswith(("sklearn-taskres ", "can't read ")), (name, err)
+    assert not (tmp_path / "m.skops").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nope"],
+        ["fit"],
+        ["fit", "photos"],
+        ["predict", "model.skops"],
+        ["predict", "model.skops", "x.jpg", "--top", "0"],
+        ["predict", "model.skops", "x.jpg", "--csv", "a", "--json"],
+        ["fit", "photos", "-o", "m.skops", "--seed", "x"],
+    ],
+)
+def test_usage_errors_have_status_2(arguments, capsys):
+    """What argparse refuses."""
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+class Bomb:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_is_not_opened_without_trust(tmp_path, capsys):
+    """Neither under its own name, nor as a .skops file."""
+    for name in ("model.joblib", "model.pkl", "model.skops"):
+        (tmp_path / name).write_bytes(pickle.dumps(Bomb(tmp_path / "ran")))
+        assert run(capsys, "predict", tmp_path / name, "x.jpg")[0] == 1
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.model
+def test_a_model_file_does_not_choose_the_cache(model, unseen, tmp_path, capsys):
+    """Whoever made the file can't make prediction write to a folder."""
+    loaded = skops.io.load(model, trusted=sorted(own_types() & set(untrusted(model))))
+    loaded.set_params(clip__cache=str(tmp_path / "theirs"))
+    skops.io.dump(loaded, tmp_path / "m.skops")
+    assert run(capsys, "predict", tmp_path / "m.skops", unseen / "two", "--quiet")[0] == 0
+    assert not (tmp_path / "theirs").exists()
+
+
+def untrusted(path):
+    return skops.io.get_untrusted_types(file=path)
+
+
+@pytest.mark.parametrize("command", [[], ["fit"], ["predict"], ["evaluate"], ["check"]])
+def test_help_shows_an_example(command, capsys):
+    """--help of each command ends with one, and is status 0."""
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--help"])
+    assert stopped.value.code == 0
+    assert f"  sklearn-taskres {(command or ['fit'])[0]} " in capsys.readouterr().out
+
+
+def test_help_needs_no_torch():
+    """The parser comes at once: nothing heavy is imported for it."""
+    code = (
+        "import sys; from sklearn_taskres.cli import main\n"
+        "try: main(['fit', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print({'torch', 'open_clip', 'skops'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_module_and_benchmark(capsys):
+    """`python -m sklearn_taskres` is the command, and `benchmark` the one that there was."""
+    command = [sys.executable, "-m", "sklearn_taskres", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout.startswith("sklearn-taskres 0.")
+    with pytest.raises(SystemExit) as stopped:
+        main(["benchmark", "speed", "--help"])
+    assert stopped.value.code == 0
+    assert "speed" in capsys.readouterr().out
+
+
+def test_traceback_on_request(tmp_path, capsys):
+    """For whoever looks for a bug."""
+    arguments = ["fit", tmp_path / "nowhere", "-o", tmp_path / "m.skops", "--traceback"]
+    status, _, err = run(capsys, *arguments)
+    assert status == 1
+    assert "Traceback" in err
