@@ -18,19 +18,23 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+import sklearn_taskres
 from sklearn_taskres import (
     CLAPClassifier,
     CLIPAdapterClassifier,
     CLIPFeaturizer,
     GDAClassifier,
     LinearProbeClassifier,
+    ProLIPClassifier,
     TaskResClassifier,
     TaskResClassifierCV,
+    TaskResGDAClassifier,
     TipAdapterClassifier,
     ZeroShotClassifier,
     make_taskres_pipeline,
 )
 from sklearn_taskres.export import export_onnx, from_hub, push_to_hub, to_sklearn
+from sklearn_taskres.export._data import _CLASSES
 
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
@@ -47,7 +51,7 @@ def classifiers(base):
     short = {"max_epochs": 3, "random_state": 0}
     return {
         "taskres": TaskResClassifier(base, **short),
-        "gaussian term": TaskResClassifier(base, gaussian_weight=0.5, **short),
+        "taskres and gaussian": TaskResGDAClassifier(base, **short),
         "search": TaskResClassifierCV(base, alphas=(0, 0.5), **short),
         "zero-shot": ZeroShotClassifier(base),
         "probe": LinearProbeClassifier(),
@@ -92,6 +96,7 @@ def test_skl2onnx_takes_it(kind):
 @pytest.mark.parametrize(
     ("clf", "match"),
     [
+        (ProLIPClassifier, "ProLIPClassifier scales image rows to unit norm after its map"),
         (TipAdapterClassifier, "TipAdapterClassifier compares each image with the training images"),
         (CLIPAdapterClassifier, "CLIPAdapterClassifier with branch='image' passes image rows"),
         (
@@ -244,11 +249,23 @@ def test_a_custom_transformer_is_refused(tmp_path):
 # the hub --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [*LINEAR, "tip", "image adapter"])
+def test_every_estimator_can_be_written():
+    """A new one is not forgotten; a search is written as what it found."""
+    public = {
+        name for name in sklearn_taskres.__all__ if name.endswith(("Classifier", "Featurizer"))
+    }
+    assert set(_CLASSES) == public
+
+
+@pytest.mark.parametrize("kind", [*LINEAR, "tip", "image adapter", "prolip"])
 def test_the_hub_gives_back_the_same_predictions(kind, tmp_path):
     """Every method comes back to the bit, from a local folder."""
     base, X, y = data()
-    others = {"tip": TipAdapterClassifier(base), "image adapter": CLIPAdapterClassifier(base)}
+    others = {
+        "tip": TipAdapterClassifier(base),
+        "image adapter": CLIPAdapterClassifier(base),
+        "prolip": ProLIPClassifier(base, max_epochs=3),
+    }
     clf = {**classifiers(base), **others}[kind].fit(X, np.array(sorted(NAMES))[y])
     push_to_hub(clf, tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {
@@ -264,6 +281,10 @@ def test_the_hub_gives_back_the_same_predictions(kind, tmp_path):
         some = clf.classes_[:2]
         expected = clf.select_classes(some).predict_proba(X)
         assert_array_equal(loaded.select_classes(some).predict_proba(X), expected)
+    if kind.startswith("taskres"):
+        more = {"ten": np.ones(12)}
+        expected = clf.add_classes(more).predict_proba(X)
+        assert_array_equal(loaded.add_classes(more).predict_proba(X), expected)
 
 
 @pytest.mark.model
@@ -318,6 +339,7 @@ def rewritten(folder, change):
         lambda c: c["classifier"]["params"].update({"no_such": 3}),
         lambda c: c["classifier"]["fitted"].update({"coef_": {"array": "nowhere"}}),
         lambda c: c["classifier"]["fitted"].update({"coef_": {"pickle": "gASV"}}),
+        lambda c: c["classifier"]["fitted"].update({"coef_": {"record": {}, "class": "object"}}),
         lambda c: c.update({"classifier": []}),
         lambda c: c.update({"format": 99}),
     ],

@@ -15,11 +15,6 @@ from sklearn_taskres import inspection
 #: Public names that are not annotated yet.
 NOT_YET = {
     "CLIPFeaturizer",
-    "GDAClassifier",
-    "ProLIPClassifier",
-    "TaskResClassifier",
-    "TaskResClassifierCV",
-    "TaskResGDAClassifier",
 }
 PUBLIC = [
     *((sklearn_taskres, name) for name in sklearn_taskres.__all__ if name != "__version__"),

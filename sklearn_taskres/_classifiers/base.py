@@ -66,7 +66,8 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
     and what else its method learns. ``X`` (n, d) are the clean rows, ``views`` (n, v, d) augmented
     ones or None. ``_class_arrays`` names the arrays that have a row a class, so that
     `select_classes` and `add_classes` know them; ``_cannot_add_classes`` is the reason where a
-    method can't. ``n_parameters_`` is the number of values that training tuned. A sibling that
+    method can't, and ``_is_not_linear`` what it does to an image that no linear map of its unit row
+    does. ``n_parameters_`` is the number of values that training tuned. A sibling that
     reads rows through :mod:`.._rows` and the engine alone says so in ``_streams_rows``: float16
     and memory maps then reach its ``_fit`` as they are.
 
@@ -86,6 +87,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
     }
     _class_arrays: tuple[str, ...] = ("classes_", "base_", "coef_")
     _streams_rows = False
+    _is_not_linear: str | None = None
     #: How many times as strongly a method's learning rate acts on a base of unit rows, in words;
     #: empty for one that sees cosines alone.
     _unit_rows_act = ""

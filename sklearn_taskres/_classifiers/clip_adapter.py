@@ -259,6 +259,12 @@ class CLIPAdapterClassifier(TrainedClassifier):
         t = base if self.branch == "image" else self._adapted(base)
         return scaled_classifier(t, self.logit_scale_)
 
+    @property
+    def _is_not_linear(self) -> str | None:  # type: ignore[override]
+        if self.branch != "image":
+            return None
+        return "with branch='image' passes image rows through a network"
+
     def _logits(self, X):
         return super()._logits(self._adapted(X) if self.branch == "image" else X)
 

@@ -2,6 +2,7 @@
 
 import math
 from numbers import Real
+from typing import Literal
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -9,6 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._formulas import scaled_classifier, unit
 from .._held_out import shot_folds
+from .._typing import Base, ClassNames, RandomState
 from .base import BaseCLIPClassifier
 from .gaussian import best_weight, class_moments, gaussian_classifier
 from .text_gaussian import DEFAULT_STRENGTH, text_gaussian
@@ -146,15 +148,15 @@ class GDAClassifier(BaseCLIPClassifier):
 
     def __init__(
         self,
-        base=None,
+        base: Base = None,
         *,
-        class_names=None,
-        alpha="auto",
-        prior=None,
-        base_norm=None,
-        logit_scale=None,
-        random_state=None,
-    ):
+        class_names: ClassNames = None,
+        alpha: float | Literal["auto"] = "auto",
+        prior: Literal["text"] | None = None,
+        base_norm: float | None = None,
+        logit_scale: float | None = None,
+        random_state: RandomState = None,
+    ) -> None:
         self.base = base
         self.class_names = class_names
         self.alpha = alpha

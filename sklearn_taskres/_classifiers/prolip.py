@@ -1,6 +1,7 @@
 """ProLIP on embeddings: a linear map of the images that is learned near the identity."""
 
 from numbers import Integral, Real
+from typing import Literal
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -8,6 +9,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._formulas import scaled_classifier, unit
 from .._held_out import images_per_class
+from .._typing import Base, Callbacks, ClassNames, ClassWeight, Device, Precision, RandomState
 from .training import TrainedClassifier
 
 
@@ -131,25 +133,26 @@ class ProLIPClassifier(TrainedClassifier):
         "lr": [Interval(Real, 0, None, closed="neither")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
     }
+    _is_not_linear = "scales image rows to unit norm after its map"
 
     def __init__(
         self,
-        base=None,
+        base: Base = None,
         *,
-        class_names=None,
-        penalty="auto",
-        base_norm=None,
-        logit_scale=None,
-        lr=1e-4,
-        max_epochs=300,
-        batch_size=256,
-        class_weight=None,
-        callbacks=None,
-        device=None,
-        precision="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        class_names: ClassNames = None,
+        penalty: float | Literal["auto"] = "auto",
+        base_norm: float | None = None,
+        logit_scale: float | None = None,
+        lr: float = 1e-4,
+        max_epochs: int = 300,
+        batch_size: int = 256,
+        class_weight: ClassWeight = None,
+        callbacks: Callbacks = None,
+        device: Device = None,
+        precision: Precision = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.base = base
         self.class_names = class_names
         self.penalty = penalty

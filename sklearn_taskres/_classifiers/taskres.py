@@ -6,7 +6,7 @@ the estimator.
 
 import math
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -17,6 +17,7 @@ from .._formulas import row_norms, scaled_classifier, task_residual, unit
 from .._held_out import images_per_class
 from .._messages import warn_user
 from .._rows import chunks
+from .._typing import Base, Callbacks, ClassNames, ClassWeight, Device, Precision, RandomState
 from . import enhanced_base
 from .training import TrainedClassifier, auto_lr, auto_max_epochs
 
@@ -338,29 +339,29 @@ class TaskResClassifier(TrainedClassifier):
 
     def __init__(
         self,
-        base=None,
+        base: Base = None,
         *,
-        class_names=None,
-        alpha=0.5,
-        learn_alpha=False,
-        enhanced_base=False,
-        residual="text",
-        base_norm=None,
-        logit_scale=None,
-        lr="auto",
-        max_epochs="auto",
-        batch_size=256,
-        weight_decay=5e-4,
-        enhanced_lr=1e-4,
-        enhanced_epochs=50,
-        enhanced_penalty="auto",
-        class_weight=None,
-        callbacks=None,
-        device=None,
-        precision="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        class_names: ClassNames = None,
+        alpha: float = 0.5,
+        learn_alpha: bool = False,
+        enhanced_base: bool = False,
+        residual: Literal["text", "image", "both"] = "text",
+        base_norm: float | None = None,
+        logit_scale: float | None = None,
+        lr: float | Literal["auto"] = "auto",
+        max_epochs: int | Literal["auto"] = "auto",
+        batch_size: int = 256,
+        weight_decay: float = 5e-4,
+        enhanced_lr: float = 1e-4,
+        enhanced_epochs: int = 50,
+        enhanced_penalty: float | Literal["auto"] = "auto",
+        class_weight: ClassWeight = None,
+        callbacks: Callbacks = None,
+        device: Device = None,
+        precision: Precision = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.base = base
         self.class_names = class_names
         self.alpha = alpha

@@ -5,8 +5,10 @@ The formula of the join comes first, then the estimator, which has a TaskResClas
 """
 
 from numbers import Integral, Real
+from typing import Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -15,6 +17,16 @@ from sklearn.utils.validation import _check_sample_weight
 from .._formulas import scaled_classifier, unit
 from .._held_out import images_per_class
 from .._rows import chunks
+from .._typing import (
+    Base,
+    Callbacks,
+    ClassNames,
+    ClassWeight,
+    Device,
+    NewClasses,
+    Precision,
+    RandomState,
+)
 from .base import _clean_and_views
 from .gaussian import class_moments, images
 from .held_out_gaussian import HeldOutGaussian, log_likelihoods, nearest_within
@@ -204,6 +216,7 @@ class TaskResGDAClassifier(TrainedClassifier):
     Examples
     --------
     >>> import numpy as np
+    from numpy.typing import ArrayLike
     >>> from sklearn_taskres import TaskResGDAClassifier
     >>> rng = np.random.default_rng(0)
     >>> t = 10 * rng.normal(size=(3, 16))              # class embeddings of three names
@@ -234,27 +247,27 @@ class TaskResGDAClassifier(TrainedClassifier):
 
     def __init__(
         self,
-        base=None,
+        base: Base = None,
         *,
-        class_names=None,
-        alpha="auto",
-        prior_strength="auto",
-        gaussian_weight="auto",
-        calibrate=True,
-        unlabeled=-1,
-        base_norm=None,
-        logit_scale=None,
-        lr="auto",
-        max_epochs="auto",
-        batch_size=256,
-        weight_decay=5e-4,
-        class_weight=None,
-        callbacks=None,
-        device=None,
-        precision="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        class_names: ClassNames = None,
+        alpha: float | Literal["auto"] = "auto",
+        prior_strength: float | Literal["auto"] = "auto",
+        gaussian_weight: float | Literal["auto"] = "auto",
+        calibrate: bool = True,
+        unlabeled: int | str | None = -1,
+        base_norm: float | None = None,
+        logit_scale: float | None = None,
+        lr: float | Literal["auto"] = "auto",
+        max_epochs: int | Literal["auto"] = "auto",
+        batch_size: int = 256,
+        weight_decay: float = 5e-4,
+        class_weight: ClassWeight = None,
+        callbacks: Callbacks = None,
+        device: Device = None,
+        precision: Precision = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.base = base
         self.class_names = class_names
         self.alpha = alpha
@@ -442,14 +455,14 @@ class TaskResGDAClassifier(TrainedClassifier):
 
     # classes that leave or join ----------------------------------------------------------------
 
-    def select_classes(self, labels):
+    def select_classes(self, labels: ArrayLike) -> Self:
         selected = super().select_classes(labels)
         selected.taskres_ = self.taskres_.select_classes(labels)
         return selected
 
     select_classes.__doc__ = TrainedClassifier.select_classes.__doc__
 
-    def add_classes(self, classes):
+    def add_classes(self, classes: NewClasses) -> Self:
         """Return a fitted classifier that also knows classes without training images.
 
         A new class lies where the text prior puts it, given the images of the others, and keeps its

@@ -56,18 +56,19 @@ def observed_precision(covariance, counts, strength):
     return share * inverse, (1 - share) * inverse
 
 
+@dataclass
 class Covariance:
-    """The covariance Σ of images within a class, (D, D), by its eigenvectors.
+    """The covariance Σ of images within a class, (D, D), by its eigenvectors."""
 
-    Parameters
-    ----------
-    matrix : ndarray of shape (D, D)
-        Symmetric and positive.
-    """
+    #: Eigenvalues (D,), positive, and eigenvectors (D, D), a column each.
+    values: np.ndarray
+    vectors: np.ndarray
 
-    def __init__(self, matrix):
-        values, self.vectors = np.linalg.eigh(matrix)
-        self.values = np.maximum(values, np.finfo(matrix.dtype).tiny)
+    @classmethod
+    def of(cls, matrix):
+        """Decompose a symmetric, positive matrix (D, D)."""
+        values, vectors = np.linalg.eigh(matrix)
+        return cls(np.maximum(values, np.finfo(matrix.dtype).tiny), vectors)
 
     def power(self, rows, exponent):
         """Rows (K, D) times Σ to the power of an exponent."""
@@ -93,7 +94,7 @@ class TextGaussian:
     strength: float
     #: What held-out images and classes without images need: Σ, the centres of images and text, the
     #: scale of the prior's directions, t̃ of the classes with images, and their Q (x̄ - g - m) / κ.
-    sigma: "Covariance"
+    sigma: Covariance
     image_centre: np.ndarray
     text_centre: np.ndarray
     scale: float
@@ -145,7 +146,7 @@ def text_gaussian(moments, t, strength):
     ridge = np.trace(scatter) / total
     if ridge <= np.finfo(dtype).eps:
         return None
-    sigma = Covariance((scatter + ridge * np.eye(len(scatter), dtype=dtype)) / dtype.type(total))
+    sigma = Covariance.of((scatter + ridge * np.eye(len(scatter), dtype=dtype)) / dtype.type(total))
     roots = sigma.power(directions, 0.5)
     scale = fitted_scale(x, roots, sigma.inverse)
     rest = x - scale * roots  # what the prior m leaves

@@ -199,6 +199,7 @@ class TipAdapterClassifier(TrainedClassifier):
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
     }
+    _is_not_linear = "compares each image with the training images"
 
     def __init__(
         self,

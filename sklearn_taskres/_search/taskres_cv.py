@@ -3,9 +3,11 @@
 import copy
 from collections.abc import Iterable
 from numbers import Integral, Number
+from typing import Any, Literal, Self
 
 import numpy as np
-from sklearn.base import ClassifierMixin, _fit_context, clone
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin, clone
 from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import ParameterGrid, StratifiedKFold, check_cv
 from sklearn.utils import _safe_indexing, check_random_state, indexable
@@ -17,6 +19,17 @@ from .._classifiers.taskres import TaskResClassifier
 from .._fitting import all_or_nothing
 from .._messages import warn_user
 from .._persistence import VersionStamp
+from .._typing import (
+    Base,
+    Callbacks,
+    ClassNames,
+    ClassWeight,
+    Device,
+    NewClasses,
+    Precision,
+    RandomState,
+    fit_context,
+)
 from .jobs import Fold, MemoryLimit, TrainingJob
 from .table import SearchTable
 from .threads import count_threads, map_in_threads
@@ -144,32 +157,32 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
 
     def __init__(
         self,
-        base=None,
+        base: Base = None,
         *,
-        alphas=(0, 0.1, 0.25, 0.5, 1, 2),
-        weight_decays=(5e-4,),
-        enhanced_bases=(False,),
-        cv=None,
-        scoring=None,
-        refit=True,
-        class_names=None,
-        learn_alpha=False,
-        residual="text",
-        base_norm=None,
-        logit_scale=None,
-        lr="auto",
-        max_epochs="auto",
-        batch_size=256,
-        enhanced_lr=1e-4,
-        enhanced_epochs=50,
-        enhanced_penalty="auto",
-        class_weight=None,
-        callbacks=None,
-        device=None,
-        precision="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        alphas: Iterable[float] = (0, 0.1, 0.25, 0.5, 1, 2),
+        weight_decays: Iterable[float] = (5e-4,),
+        enhanced_bases: Iterable[bool] = (False,),
+        cv: Any = None,
+        scoring: Any = None,
+        refit: bool = True,
+        class_names: ClassNames = None,
+        learn_alpha: bool = False,
+        residual: Literal["text", "image", "both"] = "text",
+        base_norm: float | None = None,
+        logit_scale: float | None = None,
+        lr: float | Literal["auto"] = "auto",
+        max_epochs: int | Literal["auto"] = "auto",
+        batch_size: int = 256,
+        enhanced_lr: float = 1e-4,
+        enhanced_epochs: int = 50,
+        enhanced_penalty: float | Literal["auto"] = "auto",
+        class_weight: ClassWeight = None,
+        callbacks: Callbacks = None,
+        device: Device = None,
+        precision: Precision = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.base = base
         self.alphas = alphas
         self.weight_decays = weight_decays
@@ -196,8 +209,14 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
         self.verbose = verbose
 
     @all_or_nothing
-    @_fit_context(prefer_skip_nested_validation=False)  # the candidates' values are checked as such
-    def fit(self, X, y, sample_weight=None, groups=None):
+    @fit_context(prefer_skip_nested_validation=False)  # the candidates' values are checked as such
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Search, and fit the best candidate on all rows.
 
         Parameters
@@ -254,7 +273,7 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
             return getattr(self.best_estimator_, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters, those of a text base by ``base__<name>`` among them.
 
         Parameters
@@ -277,11 +296,11 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
 
     # prediction, by the best estimator --------------------------------------------------------
 
-    def _fitted(self):
+    def _fitted(self) -> TaskResClassifier:
         check_is_fitted(self)
         return self.best_estimator_
 
-    def decision_function(self, X):
+    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
         """Logits of each class, as of `TaskResClassifier`.
 
         Parameters
@@ -295,7 +314,7 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
         """
         return self._fitted().decision_function(X)
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Label of the class with the highest logit.
 
         Parameters
@@ -309,7 +328,7 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
         """
         return self._fitted().predict(X)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Probability of each class.
 
         Parameters
@@ -324,7 +343,7 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
         """
         return self._fitted().predict_proba(X)
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Logarithm of the probability of each class.
 
         Parameters
@@ -339,7 +358,7 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
         """
         return self._fitted().predict_log_proba(X)
 
-    def select_classes(self, labels):
+    def select_classes(self, labels: ArrayLike) -> TaskResClassifier:
         """Return a fitted TaskResClassifier that knows only some of the classes.
 
         Parameters
@@ -353,7 +372,7 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
         """
         return self._fitted().select_classes(labels)
 
-    def add_classes(self, classes):
+    def add_classes(self, classes: NewClasses) -> TaskResClassifier:
         """Return a fitted TaskResClassifier that also knows classes without training images.
 
         Parameters

@@ -10,13 +10,16 @@ from .._classifiers.clip_adapter import CLIPAdapterClassifier
 from .._classifiers.coop import CoOpClassifier
 from .._classifiers.gda import GDAClassifier
 from .._classifiers.linear_probe import LinearProbeClassifier
+from .._classifiers.prolip import ProLIPClassifier
 from .._classifiers.taskres import TaskResClassifier
+from .._classifiers.taskres_gda import TaskResGDAClassifier
+from .._classifiers.text_gaussian import Covariance, TextGaussian
 from .._classifiers.tip_adapter import TipAdapterClassifier
 from .._classifiers.zero_shot import ZeroShotClassifier
 from .._clip.featurizer import CLIPFeaturizer
 from .._clip.text import CLIPTextFeaturizer
 
-#: All that is ever built of a file.
+#: All that is ever built of a file: these, and the records below.
 _CLASSES = {
     kind.__name__: kind
     for kind in (
@@ -27,15 +30,18 @@ _CLASSES = {
         CoOpClassifier,
         GDAClassifier,
         LinearProbeClassifier,
+        ProLIPClassifier,
         TaskResClassifier,
+        TaskResGDAClassifier,
         TipAdapterClassifier,
         ZeroShotClassifier,
     )
 }
+_RECORDS = {kind.__name__: kind for kind in (Covariance, TextGaussian)}
 #: Parameters that are of the machine, not of the model; they get their default.
 _OF_THE_MACHINE = {"cache", "device", "num_workers", "verbose"}
 #: What is kept besides parameters and what ends in "_": what prediction and later changes need.
-_PRIVATE = {"_name_of", "_base_factor"}
+_PRIVATE = {"_name_of", "_base_factor", "_gaussian"}
 _DTYPES = "biuf"
 
 
@@ -80,6 +86,10 @@ class DataWriter:
             return {"dict": pairs}
         if type(value).__name__ in _CLASSES:
             return {"estimator": self.estimator(value)}
+        name = type(value).__name__
+        if name in _RECORDS:
+            fields = {key: self._value(v, f"{name}.{key}") for key, v in vars(value).items()}
+            return {"record": fields, "class": name}
         raise TypeError(
             f"{where} is a {type(value).__name__}, which is not plain data and can't be written. "
             f"Set it to None, or deploy the model with joblib."
@@ -137,6 +147,9 @@ class DataReader:
             return tuple(self._value(item) for item in content)
         if kind == "dict":
             return {self._value(key): self._value(item) for key, item in content}
+        if kind == "record":
+            fields = {key: self._value(item) for key, item in content.items()}
+            return _RECORDS[dict(rest)["class"]](**fields)
         if kind == "estimator":
             return self.estimator(content)
         raise TypeError(f"{kind!r} is not a kind of value")

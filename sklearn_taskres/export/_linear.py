@@ -8,7 +8,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._classifiers.base import BaseCLIPClassifier
 from .._classifiers.linear_probe import LinearProbeClassifier
-from .._classifiers.tip_adapter import TipAdapterClassifier
 from .._clip.featurizer import CLIPFeaturizer
 
 
@@ -78,16 +77,10 @@ def linear_map(classifier: BaseCLIPClassifier) -> LinearMap:
     TypeError
         If its method is not one.
     """
-    name = type(classifier).__name__
-    if isinstance(classifier, TipAdapterClassifier):
+    if classifier._is_not_linear:
         raise TypeError(
-            f"{name} compares each image with the training images, and is not one linear map. "
+            f"{type(classifier).__name__} {classifier._is_not_linear}, and is not one linear map. "
             f"Export another method, or deploy it with joblib or push_to_hub."
-        )
-    if getattr(classifier, "branch", None) == "image":
-        raise TypeError(
-            f"{name} with branch='image' passes image rows through a network, and is not one "
-            f"linear map. Export another method, or deploy it with joblib or push_to_hub."
         )
     coef = classifier.coef_
     intercept = getattr(classifier, "intercept_", np.zeros_like(coef[:, 0]))
