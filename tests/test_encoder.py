@@ -23,6 +23,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from sklearn_taskres import CLIPTextFeaturizer
 from sklearn_taskres._clip.backends.torch import encoder as encoder_module
 from sklearn_taskres._clip.backends.torch import pretrained as pretrained_module
 from sklearn_taskres._clip.backends.torch.encoder import load_encoder
@@ -353,6 +354,9 @@ def test_weights_file(suffix, tiny_architecture, tmp_path):
     encoder = load_encoder(name, path, device="cpu")
     assert_allclose(encoder.encode_texts(PROMPTS), expected, rtol=1e-5, atol=1e-6)
     assert encoder.source.preprocessing["mean"] == transform.transforms[-1].mean
+    alone = {".safetensors": encoder.logit_scale, ".pt": None}  # read without the model
+    assert find_model(name, path).logit_scale() == alone[suffix]
+    assert CLIPTextFeaturizer(name, path, device="cpu").logit_scale() == encoder.logit_scale
 
 
 class Trap:

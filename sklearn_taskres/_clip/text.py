@@ -246,7 +246,8 @@ class CLIPTextFeaturizer(CLIPTransformer):
     def logit_scale(self) -> float:
         """Return the scale of cosines that the CLIP learned, 1/τ, about 100 for OpenAI's."""
         self._validate_params()
-        return float(self._cached([""], "logit_scale", 1)[0, 0])
+        scale = self._source().logit_scale()
+        return self._encoder().logit_scale if scale is None else scale
 
     def _mean_over_templates(self, class_names, output, width):
         """Mean over templates of an output of the encoder for each prompt, (n_classes, width)."""
@@ -274,17 +275,12 @@ class CLIPTextFeaturizer(CLIPTransformer):
         missing = np.flatnonzero(~found)
         for start in range(0, len(missing), self.batch_size):
             some = missing[start : start + self.batch_size]
-            rows[some], is_whole = self._computed(output, [texts[i] for i in some])
+            encoder, some_texts = self._encoder(), [texts[i] for i in some]
+            rows[some] = getattr(encoder, output)(some_texts)
+            is_whole = encoder.reads_whole(some_texts)
             kept = some[is_whole]  # what draws a warning is not kept, and so warns again
             cache.put([keys[i] for i in kept], rows[kept])
         return rows
-
-    def _computed(self, output, texts):
-        """Rows of texts from the encoder, and whether it read each as a whole."""
-        encoder = self._encoder()
-        if output == "logit_scale":
-            return encoder.logit_scale, np.array([True])
-        return getattr(encoder, output)(texts), encoder.reads_whole(texts)
 
     def _templates(self):
         """Return the templates, a list with at least one."""

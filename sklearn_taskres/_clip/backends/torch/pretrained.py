@@ -87,6 +87,17 @@ class ModelSource:
         others = [[path.name, file_digest(path)] for path in self.other_files]
         return ModelIdentity(self.name, self.config, self.preprocessing, weights, others)
 
+    def logit_scale(self) -> float | None:
+        """Return the learned scale of cosines, 1/τ, or None if only the whole model tells.
+
+        One number of a safetensors file is read. Building the model says what is wrong with a file.
+        """
+        try:
+            with safetensors.safe_open(self.find_weights(), framework="pt") as file:
+                return float(file.get_tensor("logit_scale").float().exp())
+        except safetensors.SafetensorError:  # no such file, or it has another name there
+            return None
+
     def tokenizer(self) -> Callable[[list[str]], torch.Tensor]:
         """Return the tokenizer: a list of prompts to token ids, int64 (n, context)."""
         self._require_transformers("hf_tokenizer_name")
