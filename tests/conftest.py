@@ -70,6 +70,7 @@ CONFIGS = {
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes several seconds")
     config.addinivalue_line("markers", "model: loads a CLIP, so that the CPU's precision matters")
 
 

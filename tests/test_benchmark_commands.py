@@ -306,6 +306,7 @@ def show_progress(name):
     return name
 
 
+@pytest.mark.slow
 def test_a_fresh_process_leaves_no_semaphore():
     """It ends by itself, not by a signal, so that nothing is left for the resource tracker."""
     script = (

@@ -63,6 +63,7 @@ def write_digits(folder):
     (folder / "split.json").write_text(json.dumps(split))
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_new_data_set_is_one_row(tmp_path):
     """Prompts, command line, reading, recipe, published gain and report know it by that alone."""

@@ -45,6 +45,7 @@ def test_stores_give_back_what_they_got(name, tmp_path):
     np.testing.assert_array_equal(got, rows[::-1])
 
 
+@pytest.mark.slow
 def test_memory_part():
     """Peaks of a child process after ever more images, in megabytes."""
     figures = memory.measure(n=8, side=32)

@@ -41,6 +41,7 @@ def executable(path, text):
     path.chmod(0o755)
 
 
+@pytest.mark.slow
 def test_every_part_runs_on_a_cpu(tmp_path):
     """All are ok, and their figures are in the table."""
     found = run("--device", "cpu", "--quick", "--logs", str(tmp_path))

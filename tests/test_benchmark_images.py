@@ -125,6 +125,7 @@ def where(line):
     return tuple(line[name] for name in names)
 
 
+@pytest.mark.slow
 def test_every_layout_runs_from_images_to_the_report(root, tmp_path):
     """15 test sets, each with one line per method, and a report of them; a rerun adds nothing."""
     lines = run(root, tmp_path, "--report")
@@ -199,6 +200,7 @@ def test_defaults_are_the_papers(textures, tmp_path):
     assert [line["n_train"] for line in lines[::3]] == [4, 8, 12, 12, 12]  # 3 images are there
 
 
+@pytest.mark.slow
 def test_every_method_runs_from_images(root, tmp_path):
     """Those that train through the text tower among them."""
     lines = run(root, tmp_path, "--data-sets", "ucf101", "--methods", *METHODS, "--shots", "2")
@@ -251,6 +253,7 @@ def whole_lines(path):
     return path.read_bytes().rpartition(b"\n")[0] + b"\n"
 
 
+@pytest.mark.slow
 @posix_only
 def test_killed_and_then_shared_by_processes(root, tmp_path):
     """After SIGKILLs no cell is lost or repeated, with three processes at the rest at once."""

@@ -67,6 +67,7 @@ def _leave_a_hole_in_the_heap():
     return above
 
 
+@pytest.mark.slow
 def test_from_the_command_line(tmp_path, capsys):
     """Sizes, ratios, shares and scores land in the table and in the JSON."""
     path = tmp_path / "speed.json"
@@ -95,6 +96,7 @@ def test_large_fits_run_fewer_epochs_unless_all_are_asked_for(monkeypatch):
     assert fits._epochs(task, full=True) == (200, 200)
 
 
+@pytest.mark.slow
 def test_growth_is_measured_and_drawn(tmp_path, monkeypatch):
     """Each axis has its exponents and its panel."""
     axes = {"rows": [64, 128], "classes": [4, 8], "width": [128, 256], "candidates": [1, 2]}

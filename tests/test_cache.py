@@ -709,6 +709,7 @@ def write_for_ever(cache, start):
             time.sleep(0.001)  # SQLite's queue is not a fair one
 
 
+@pytest.mark.slow
 @posix_only
 def test_killed_writers_leave_nothing_wrong(tmp_path):
     """After SIGKILL at 20 random moments with 4 writers, entries are right and writing goes on."""
@@ -1276,6 +1277,7 @@ def test_a_journal_that_ends_is_no_reason_not_to_clear(tmp_path, monkeypatch):
     assert cache.entries == 0
 
 
+@pytest.mark.slow
 def test_clear_does_not_harm_a_writer(tmp_path):
     """Clearing again and again while another process puts is no error and no warning there."""
     cache = EmbeddingCache(tmp_path)

@@ -19,6 +19,7 @@ from sklearn_taskres import (
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 TEXT = CLIPTextFeaturizer("glyph-clip")
 _N_DRAWS = 20
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

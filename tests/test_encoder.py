@@ -601,6 +601,7 @@ sys.exit(child.exitcode != 0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_process_encodes(tiny_clip):
     """Threads that computed before a fork are not waited for in the child, where they are gone."""
@@ -619,6 +620,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 2)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_importing_leaves_the_threads_of_children_alone():
     """Who imports the package and computes nothing with it finds its children as they were."""

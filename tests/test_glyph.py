@@ -123,6 +123,7 @@ def test_the_wheel_holds_the_model_and_not_its_training():
     assert not re.search(r"^\s*(from|import)\b.*\bglyph\b", code, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_wheel_is_enough_for_the_model(tmp_path):
     """In a fresh interpreter, with the shipped files alone, it embeds images and names."""
     for path in wheel_files():
@@ -240,6 +241,7 @@ def test_loss_shares_the_target_among_matches():
     assert_allclose(loss, np.log(2), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_comes_from_the_seed_alone(tmp_path):
     """Two short trainings write the same bytes, and torch's own stream is left as it was."""
     before = torch.get_rng_state()

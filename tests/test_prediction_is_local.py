@@ -78,6 +78,7 @@ def run_in_threads(function, timeout=120):
         raise error
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_blas_threads")
 @pytest.mark.parametrize("clf", TABLE)
 def test_predictions_in_threads_leave_the_process_as_it_was(clf):
