@@ -16,11 +16,15 @@ from typing import NamedTuple
 
 PLACES = ("README.md", "CHANGELOG.md", "docs", "examples", "sklearn_taskres", "tests", ".ci")
 SKIPPED = {"_build", "auto_examples", "generated"}
+#: What one may have one of, in place of "per", and words that stand before it.
 _THINGS = (
     "batch|candidate|cell|class|column|core|day|device|element|epoch|fold|image|label|line|method|"
     "minute|model|name|photo|pixel|point|process|property|prompt|row|second|seed|shot|step|"
     "subcommand|task|template|test|thread|view|worker"
 )
+
+
+_COUNTED = r"\w{2,}s|column|dict|file|line|number|one|pair|panel|row|value"
 
 
 class Rule(NamedTuple):
@@ -35,9 +39,7 @@ class Rule(NamedTuple):
 RULES = {
     "a": Rule(
         "per",
-        re.compile(
-            rf"\b(\w{{2,}}s|column|dict|file|line|number|one|pair|panel|row|value) an? ({_THINGS})\b"
-        ),
+        re.compile(rf"\b({_COUNTED}) an? ({_THINGS})\b"),
         (
             # verbs, and adverbs before a noun
             r"(adds|asks|becomes|bounds|breaks|builds|changes|computes|copies|counts|decides|does|"

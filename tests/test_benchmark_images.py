@@ -146,10 +146,13 @@ def test_every_layout_runs_from_images_to_the_report(root, tmp_path):
 @pytest.fixture
 def predictors(monkeypatch):
     """The TaskRes classifiers that predict, in turn."""
-    seen, predict = [], TaskResClassifier.predict
-    monkeypatch.setattr(
-        TaskResClassifier, "predict", lambda self, X: [seen.append(self), predict(self, X)][1]
-    )
+    seen, predict = [], TaskResClassifier.predict_log_proba
+
+    def predict_and_note(self, X):
+        seen.append(self)
+        return predict(self, X)
+
+    monkeypatch.setattr(TaskResClassifier, "predict_log_proba", predict_and_note)
     return seen
 
 

@@ -216,7 +216,6 @@ class TaskResGDAClassifier(TrainedClassifier):
     Examples
     --------
     >>> import numpy as np
-    from numpy.typing import ArrayLike
     >>> from sklearn_taskres import TaskResGDAClassifier
     >>> rng = np.random.default_rng(0)
     >>> t = 10 * rng.normal(size=(3, 16))              # class embeddings of three names

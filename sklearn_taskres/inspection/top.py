@@ -41,7 +41,7 @@ def predict_top(estimator: Any, X: Any, k: int = 3) -> list[list[ClassProbabilit
     >>> from sklearn_taskres.inspection import predict_top
     >>> clf = ZeroShotClassifier(np.eye(3), logit_scale=1).fit(None, ["bird", "cat", "dog"])
     >>> [(label, round(p, 2)) for label, p in predict_top(clf, [[0.0, 3.0, 1.0]], k=2)[0]]
-    [('cat', 0.47), ('dog', 0.25)]
+    [('cat', 0.52), ('dog', 0.28)]
     """
     if not (isinstance(k, int | np.integer) and k >= 1):
         raise ValueError(f"k must be an integer of at least 1. Got {k!r} instead.")
