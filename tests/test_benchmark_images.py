@@ -9,7 +9,8 @@ import warnings
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -258,6 +259,7 @@ def whole_lines(path):
 
 @pytest.mark.slow
 @posix_only
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA cannot follow a fork")
 def test_killed_and_then_shared_by_processes(root, tmp_path):
     """After SIGKILLs no cell is lost or repeated, with three processes at the rest at once."""
     path, rng = tmp_path / "results.jsonl", np.random.default_rng(0)
@@ -341,8 +343,9 @@ def test_variants_are_judged_among_their_own_classes(root, tmp_path, predictors)
     clf.fit(clip.transform(data.train.paths(drawn)), data.train.y[drawn])
     known = [predictor.classes_.tolist() for predictor in predictors]
     assert known == [[0, 1, 2, 3]] * 3 + [[1, 3], [0, 2, 3]]
-    assert_array_equal(predictors[0].coef_, clf.coef_)
-    assert_array_equal(predictors[3].coef_, clf.coef_[[1, 3]])
+    # Other batches of images, and so other sums of floats, on a GPU.
+    assert_allclose(predictors[0].coef_, clf.coef_, rtol=0, atol=1e-4)
+    assert_array_equal(predictors[3].coef_, predictors[0].coef_[[1, 3]])
     predicted = clf.select_classes([1, 3]).predict(clip.transform(rows.paths()))
     assert lines["imagenet_a"]["accuracy"] == np.mean(predicted == rows.y)
 

@@ -117,8 +117,9 @@ def test_a_parallel_search_encodes_each_image_once(tiny_clip, paths, tmp_path, m
     monkeypatch.setattr(claims_module, "LEASE", 300)  # a busy machine is no stopped process
     patient = functools.partial(sqlite.FolderStore, limits=sqlite.Limits(patience=300))
     monkeypatch.setattr(cache_module, "FolderStore", patient)
-    clip = CLIPFeaturizer(tiny_clip, cache=tmp_path / "cache", batch_size=2)
-    model = Pipeline([("clip", clip), ("taskres", TaskResClassifier(np.eye(2, 16), max_epochs=2))])
+    clip = CLIPFeaturizer(tiny_clip, cache=tmp_path / "cache", batch_size=2, device="cpu")
+    taskres = TaskResClassifier(np.eye(2, 16), max_epochs=2, device="cpu")
+    model = Pipeline([("clip", clip), ("taskres", taskres)])  # CUDA cannot follow a fork
     grid = {"taskres__alpha": [0.1, 0.25, 0.5, 1, 1.5, 2]}
     search = GridSearchCV(model, grid, cv=5, n_jobs=2)
     with joblib.parallel_backend("multiprocessing"), warnings.catch_warnings():
@@ -575,10 +576,11 @@ def test_a_child_loads_while_its_parent_was_loading(tiny_clip, monkeypatch):
 
     monkeypatch.setattr(encoder_module, "_cached_encoder", slowly)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(CLIPFeaturizer(tiny_clip, num_workers=0)._encoder)
+        waiting = pool.submit(CLIPFeaturizer(tiny_clip, num_workers=0, device="cpu")._encoder)
         loading.wait(60)
         try:
-            assert run_in_child(CLIPFeaturizer(tiny_clip, num_workers=0)._encoder) == 0
+            clip = CLIPFeaturizer(tiny_clip, num_workers=0, device="cpu")
+            assert run_in_child(clip._encoder) == 0
         finally:
             done.set()
         waiting.result(timeout=60)

@@ -122,7 +122,7 @@ def test_rows_that_are_not_finite_are_refused(problem, value, said, row):
 def test_a_device_without_room_for_all_rows(problem, monkeypatch):
     """Rows that do not fit on the device are brought there batch by batch, after one warning."""
     _, X, y, t = problem
-    clf = TaskResClassifier(t, batch_size=8, max_epochs=3, lr=0.02, random_state=0)
+    clf = TaskResClassifier(t, batch_size=8, max_epochs=3, lr=0.02, device="cpu", random_state=0)
     whole = clf.fit(X, y).coef_
 
     def no_room(array, device):

@@ -349,11 +349,11 @@ def test_small_products_take_few_threads(monkeypatch, width, expected):
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
-        run(X, y, t, gradient=gradient, max_epochs=2)
+        run(X, y, t, gradient=gradient, max_epochs=2, device="cpu")
         assert torch.get_num_threads() == 4
         assert seen == [expected] * 2
         with ThreadPoolExecutor(1) as pool:  # threads of others are theirs
-            pool.submit(run, X, y, t, gradient=gradient, max_epochs=1).result()
+            pool.submit(run, X, y, t, gradient=gradient, max_epochs=1, device="cpu").result()
         assert seen[2:] == [4]
     finally:
         torch.set_num_threads(before)
