@@ -1,6 +1,5 @@
 """The accuracy benchmark: cells, how a rerun goes on, the report."""
 
-import itertools
 import json
 import sys
 
@@ -11,7 +10,6 @@ from numpy.testing import assert_array_equal
 from sklearn_taskres import TaskResClassifier, sample_few_shot
 from sklearn_taskres.benchmark import report
 from sklearn_taskres.benchmark.__main__ import main
-from sklearn_taskres.benchmark.cells import calibration_error
 from sklearn_taskres.benchmark.features import read_features
 from sklearn_taskres.benchmark.methods import METHODS, chosen_values
 
@@ -254,20 +252,6 @@ def test_every_registered_method_runs(name, file):
         assert clf.score(features.X_test, features.y_test) > 0.5
     assert isinstance(clf.n_parameters_, int)
     json.dumps(chosen_values(clf))
-
-
-def test_calibration_error_is_the_mean_gap_of_the_bins():
-    """Bins of equal width, each weighted by its rows; log loss is that of scikit-learn."""
-    rng = np.random.default_rng(0)
-    p, y = rng.dirichlet(np.ones(4), 300), rng.integers(0, 4, 300)
-    confidence, right = p.max(axis=1), p.argmax(axis=1) == y
-    edges = np.linspace(0, 1, 16)
-    expected = 0
-    for low, high in itertools.pairwise(edges):
-        inside = (confidence >= low) & (confidence < high)
-        if inside.any():
-            expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    assert calibration_error(p, y) == pytest.approx(expected)
 
 
 def test_lines_and_report_have_losses_and_paired_differences(file, tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .._version import __version__
+from ..inspection._figures import calibration_error, log_loss_of
 from .images import EmbeddingError
 from .machine import code_digest, describe_machine
 from .methods import METHODS, chosen_values, own_parameters
@@ -234,26 +235,9 @@ def _scores(clf, X, y):
     known = clf.classes_[columns.clip(max=len(clf.classes_) - 1)] == y
     scores = {"accuracy": float(np.mean(clf.classes_[log_p.argmax(axis=1)] == y))}
     if known.all():  # no probability was given to a class that the classifier does not have
-        scores["log_loss"] = float(-np.mean(log_p[np.arange(len(y)), columns]))
+        scores["log_loss"] = log_loss_of(log_p, columns)
         scores["calibration_error"] = calibration_error(np.exp(log_p), columns)
     return scores
-
-
-def calibration_error(probabilities, y, n_bins=15):
-    """Mean distance between confidence and accuracy over bins of confidence, by their sizes.
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n_samples, n_classes)
-    y : ndarray of shape (n_samples,)
-        Column of the true class.
-    n_bins : int, default=15
-        Bins of equal width.
-    """
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == y
-    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
-    gaps = np.bincount(bins, right - confidence, minlength=n_bins)
-    return float(np.abs(gaps).sum() / len(y))
 
 
 def _among(clf, y):
