@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from sklearn_taskres._clip.backends.torch import pretrained
-from sklearn_taskres.benchmark import memory, warm
+from sklearn_taskres.benchmark import cold, memory, warm
 from sklearn_taskres.benchmark.__main__ import main
 
 
 def test_cold_part(clip_writer, monkeypatch, tmp_path, capsys):
-    """Rates of both precisions, their ratio to a bare loop, and how far bfloat16 is off."""
+    """Rates of bare loops and of every backend, their ratios, and how far other rows are off."""
     config = clip_writer[1]["vit"]
     monkeypatch.setattr(pretrained, "architecture_config", lambda _: config)
     output = tmp_path / "figures.json"
@@ -21,12 +21,37 @@ def test_cold_part(clip_writer, monkeypatch, tmp_path, capsys):
     assert figures["machine"]["cores"] >= 1
     tiny = figures["cold"]["tiny"]
     assert tiny["n"] == 70
-    for precision in ("float32", "bfloat16"):
-        rates = tiny[precision]
-        expected = rates["transform"] / rates["bare_loop"]
-        assert rates["transform / bare_loop"] == pytest.approx(expected)
-    assert 0.99 < tiny["agreement"]["lowest_cosine"] < 1.0001
-    assert "transform / bare_loop" in capsys.readouterr().out
+    rates, ratios = tiny["rate"], tiny[f"ratio to {cold.BASELINE}"]
+    engines = {"openvino float32", "openvino bfloat16", "onnx float32"}
+    ours = {f"transform, {name}" for name in engines | {"torch float32", "torch bfloat16"}}
+    loops = {cold.BASELINE, "bare loop, channels last", "bare loop, bfloat16"}
+    assert rates.keys() == ratios.keys() == ours | loops
+    for way, rate in rates.items():
+        assert ratios[way] == pytest.approx(rate / rates[cold.BASELINE])
+    agreement = tiny[f"agreement with {cold.EXACT}"]
+    assert agreement.keys() == ours - {cold.EXACT}
+    for way, found in agreement.items():
+        lowest = 0.99 if way.endswith("bfloat16") else 0.99999
+        assert lowest < found["lowest_cosine"] < 1.0001
+    assert "images/s" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_start_part(clip_writer, monkeypatch, tmp_path):
+    """An engine's process answers without torch, and holds less memory than torch's."""
+    config = clip_writer[1]["vit"]
+    monkeypatch.setattr(pretrained, "architecture_config", lambda _: config)
+    output = tmp_path / "figures.json"
+    options = ["--models", "tiny", "--n-images", "3", "--repeats", "1"]
+    main(["encode", "--parts", "start", *options, "--output", str(output)])
+    tiny = json.loads(output.read_text())["start"]["tiny"]
+    assert tiny.keys() == {"torch", "openvino", "onnx"}
+    assert "torch" in tiny["torch"]["imported"]
+    for engine in ("openvino", "onnx"):
+        assert tiny[engine]["imported"] == []
+        assert tiny[engine]["seconds"] > 0
+        if tiny[engine]["resident MB"] is not None:
+            assert tiny[engine]["resident MB"] < tiny["torch"]["resident MB"]
 
 
 def test_an_empty_folder_is_said_so(tmp_path):

@@ -1,17 +1,21 @@
-"""How fast images are encoded for the first time, next to a bare loop on ready tensors."""
+"""How fast images are encoded for the first time: bare loops on ready tensors, and `transform`."""
 
-import itertools
+import copy
+import functools
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from .._clip.backends.engines import find_engine, is_installed
 from .._clip.featurizer import CLIPFeaturizer
 from .._clip.images import read_image
 from .._clip.stores import chunks
 from .._formulas import unit
 
 BATCH = 64
+#: What all rates are compared with, and all embeddings.
+BASELINE, EXACT = "bare loop, float32", "transform, torch float32"
 _WORDS = [
     "dog",
     "river",
@@ -34,11 +38,11 @@ _WORDS = [
     "invoice",
     "tiny",
 ]
-_N_PROMPTS = 50
+_N_PROMPTS = 100
 
 
 def measure(model_name, paths, device=None, repeats=3):
-    """Measure one model in each precision.
+    """Measure one model in each precision, by torch and by every engine that is installed.
 
     Parameters
     ----------
@@ -47,41 +51,94 @@ def measure(model_name, paths, device=None, repeats=3):
     paths : list of str
         Images.
     device : None, str or torch.device
-        As in CLIPFeaturizer.
+        As in CLIPFeaturizer. Engines are measured on a CPU only.
     repeats : int, default=3
         Interleaved runs; medians count.
 
     Returns
     -------
     dict
-        Images per second of decoding alone, and by precision of the bare loop, of `transform` and
-        their ratio; which precision "auto" is here; how bfloat16 embeddings compare with float32's.
+        Images per second of decoding alone, of bare loops over ready tensors and of `transform`;
+        each rate as a ratio to the bare loop in float32, the median of ratios within a run; which
+        precision "auto" is here; and how the embeddings compare with torch's in float32.
     """
     from .._clip.backends.torch.encoder import load_encoder
 
-    encoder = load_encoder(model_name, None, device=device, precision="float32")
+    load = functools.partial(load_encoder, model_name, None, device=device)
+    encoder = load(precision="float32")
     pixels, decode_seconds = _decode_all(encoder, paths)
-    runs: dict = {"float32": [], "bfloat16": []}
+    ways = {**_bare_loops(encoder, pixels), **_transforms(model_name, encoder.device, paths)}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
     rows = {}
-    for _, precision in itertools.product(range(repeats), runs):
-        encoder = load_encoder(model_name, None, device=device, precision=precision)
-        featurizer = CLIPFeaturizer(
-            model_name, device=device, precision=precision, cache=None, batch_size=BATCH
-        )
-        featurizer.transform(paths[:BATCH])  # the first call prepares the device
-        bare = _seconds(_bare_loop, encoder.model, _batches(encoder, pixels))[1]
-        rows[precision], ours = _seconds(featurizer.transform, paths)
-        runs[precision].append((bare, ours))
-    texts = load_encoder(model_name, None, device=device, precision="float32").encode_texts(
-        _random_prompts()
-    )
+    for _ in range(repeats):
+        for name, run in ways.items():
+            result, spent = _seconds(run)
+            seconds[name].append(spent)
+            rows[name] = result
+    exact, texts = rows[EXACT], encoder.encode_texts(_random_prompts())
+    bare = np.array(seconds[BASELINE])
     return {
         "n": len(paths),
         "decode": len(paths) / decode_seconds,
-        **{precision: _rates(len(paths), seconds) for precision, seconds in runs.items()},
-        "auto_is": load_encoder(model_name, None, device=device).image_precision,
-        "agreement": _agreement(rows["float32"], rows["bfloat16"], texts),
+        "rate": {name: len(paths) / np.median(spent) for name, spent in seconds.items()},
+        f"ratio to {BASELINE}": {name: np.median(bare / s) for name, s in seconds.items()},
+        "auto_is": load().image_precision,
+        f"agreement with {EXACT}": {
+            name: _agreement(exact, result, texts)
+            for name, result in rows.items()
+            if name.startswith("transform") and name != EXACT
+        },
     }
+
+
+def _bare_loops(encoder, pixels):
+    """Loops that a user would write around open_clip, on tensors that are ready."""
+    import torch
+
+    def loop(layout, dtype):
+        model = copy.deepcopy(encoder.model).to(dtype=dtype)
+        model.visual.to(memory_format=layout)
+        batches = [
+            encoder._normalised(torch.from_numpy(np.stack(some))).to(dtype, memory_format=layout)
+            for some in chunks(pixels, BATCH)
+        ]
+
+        def run():
+            with torch.inference_mode():
+                return [model.encode_image(batch).float().cpu() for batch in batches]
+
+        return run
+
+    return {
+        BASELINE: loop(torch.contiguous_format, torch.float32),
+        "bare loop, channels last": loop(torch.channels_last, torch.float32),
+        "bare loop, bfloat16": loop(torch.contiguous_format, torch.bfloat16),
+    }
+
+
+def _transforms(model_name, device, paths):
+    """`transform` of paths, by backend and precision."""
+    backends: dict[str, tuple[str, ...]] = {"torch": ("float32", "bfloat16")}
+    if device.type == "cpu":
+        for name in ("openvino", "onnx"):
+            if is_installed(name):
+                backends[name] = find_engine(name).PRECISIONS
+    ways = {}
+    for backend, precisions in backends.items():
+        for precision in precisions:
+            featurizer = CLIPFeaturizer(
+                model_name,
+                device=device,
+                backend=backend,
+                precision=precision,
+                cache=None,
+                batch_size=BATCH,
+            )
+            featurizer.transform(paths[:BATCH])  # converts, and prepares the device
+            ways[f"transform, {backend} {precision}"] = functools.partial(
+                featurizer.transform, paths
+            )
+    return ways
 
 
 def _random_prompts():
@@ -100,36 +157,14 @@ def _decode_all(encoder, paths):
         return _seconds(lambda: list(pool.map(decode, paths)))
 
 
-def _batches(encoder, pixels):
-    """List what the model takes, on the encoder's device."""
-    import torch
-
-    batches = (torch.from_numpy(np.stack(some)) for some in chunks(pixels, BATCH))
-    return [encoder._normalised(some) for some in batches]
-
-
-def _bare_loop(model, batches):
-    """Encode ready batches, one after the other."""
-    import torch
-
-    with torch.inference_mode():
-        return [model.encode_image(batch).float().cpu() for batch in batches]
-
-
-def _seconds(function, *args):
+def _seconds(function):
     begun = time.perf_counter()
-    result = function(*args)
+    result = function()
     return result, time.perf_counter() - begun
 
 
-def _rates(n, seconds):
-    bare, ours = np.median(seconds, axis=0)
-    ratio = np.median([bare / ours for bare, ours in seconds])
-    return {"bare_loop": n / bare, "transform": n / ours, "transform / bare_loop": ratio}
-
-
-def _agreement(exact, lower, texts):
-    """Cosines of the rows with float32's, and how often the same prompt is the nearest."""
-    exact, lower, texts = (unit(rows) for rows in (exact, lower, texts))
-    same = (exact @ texts.T).argmax(1) == (lower @ texts.T).argmax(1)
-    return {"lowest_cosine": (exact * lower).sum(1).min(), "same_nearest_prompt": same.mean()}
+def _agreement(exact, other, texts):
+    """Lowest cosine of the rows with exact ones, and how often the same prompt is the nearest."""
+    exact, other, texts = (unit(rows) for rows in (exact, other, texts))
+    same = (exact @ texts.T).argmax(1) == (other @ texts.T).argmax(1)
+    return {"lowest_cosine": (exact * other).sum(1).min(), "same_nearest_prompt": same.mean()}

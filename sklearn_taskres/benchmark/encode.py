@@ -1,4 +1,4 @@
-"""Images to embeddings: cold next to a bare loop, warm next to other stores, and memory."""
+"""Images to embeddings: cold compared with bare loops, warm with other stores, start and memory."""
 
 import contextlib
 import json
@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from . import cold, memory, warm
+from . import cold, memory, start, warm
 from .arguments import check_writable, checked_device, positive
 from .machine import describe_machine
 from .random_clip import write_random_clip
 
-PARTS = ("warm", "cold", "memory")
+PARTS = ("warm", "cold", "start", "memory")
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
@@ -40,7 +40,7 @@ def run(options):
     """Measure the parts that `options` names, print them, and write them as JSON."""
     device = checked_device(options.device)
     check_writable(options.output)
-    if "cold" in options.parts:
+    if {"cold", "start"} & set(options.parts):
         _check_models(options.models)
     results = {"machine": describe_machine(device)}
     _print("machine", results["machine"])
@@ -78,7 +78,22 @@ def _measure_cold(options):
     return results
 
 
-_MEASURE = {"warm": _measure_warm, "cold": _measure_cold, "memory": _measure_memory}
+def _measure_start(options):
+    results = {}
+    with tempfile.TemporaryDirectory() as scratch, _images(options) as paths:
+        for architecture in options.models:
+            folder = Path(scratch, architecture)
+            name = write_random_clip(folder / "model", architecture)
+            results[architecture] = start.measure(name, paths, folder, options.repeats)
+    return results
+
+
+_MEASURE = {
+    "warm": _measure_warm,
+    "cold": _measure_cold,
+    "start": _measure_start,
+    "memory": _measure_memory,
+}
 
 
 @contextlib.contextmanager
@@ -104,12 +119,13 @@ _UNITS = {
     "n": "images",
     "d": "elements",
     "decode": "images/s",
-    "bare_loop": "images/s",
+    "rate": "images/s",
     "transform": "images/s",
     "stores": "embeddings/s",
     "memory": "MB",
-    "transform / bare_loop": "",
-    "agreement": "",
+    f"ratio to {cold.BASELINE}": "",
+    f"agreement with {cold.EXACT}": "",
+    "start": "",
     "machine": "",
 }
 
