@@ -56,6 +56,7 @@ MAY_IMPORT = {
         "_search",
     },
     "datasets": {"_clip.files", "_clip.images", "_messages", "_typing"},
+    "distributed": {"_clip.images"},
     "pipeline": {"_classifiers", "_clip", "_typing"},
     "inspection": {*GROUND, "inspection", "_classifiers.zero_shot", "_clip.images"},
     "export": {"export", "_classifiers", "_clip", "_version"},
