@@ -1,14 +1,23 @@
 """Batches of someone else's engine: encoded, labelled, written and read back."""
 
+import contextlib
 import pickle
 
+import joblib
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 
-from sklearn_taskres import CLIPFeaturizer, UnreadableImagesError, make_taskres_pipeline
+from sklearn_taskres import (
+    CLIPFeaturizer,
+    TaskResClassifier,
+    UnreadableImagesError,
+    make_taskres_pipeline,
+)
 from sklearn_taskres.distributed import (
     BatchEncoder,
     BatchPredictor,
@@ -254,3 +263,68 @@ def test_the_cost_of_a_job(clip, paths):
     measured = CostEstimate.measure(BatchEncoder(clip), {"image": paths}, 1000, n_workers=2)
     assert measured.images_per_second > 0
     assert measured.bytes_per_image == 2 * 128
+
+
+# engines ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ray():
+    """A cluster of this machine, with two workers."""
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    yield ray
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_ray_data(ray, clip, paths):
+    """`map_batches` with a pool of actors: rows as `transform` gives them, and a null."""
+    data = ray.data.from_items(
+        [{"id": i, "image": path} for i, path in enumerate([*paths, "gone.png"])]
+    )
+    encoded = data.map_batches(
+        BatchEncoder,
+        fn_constructor_args=(clip,),
+        fn_constructor_kwargs={"on_error": "null", "dtype": "float32"},
+        batch_size=7,
+        compute=ray.data.ActorPoolStrategy(size=1),
+    )
+    rows = sorted(encoded.take_all(), key=lambda row: row["id"])
+    expected = clip.transform(paths)
+    found = np.stack([row["embedding"] for row in rows[:-1]])
+    assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert rows[-1]["embedding"] is None
+    assert "No such file" in rows[-1]["error"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("backend", ["loky", "ray", "dask"])
+def test_searches_on_other_backends(request, backend, clip, paths, tmp_path):
+    """GridSearchCV over a whole pipeline gives the scores that it gives without workers."""
+    digits = load_digits()
+    rows = np.concatenate([np.flatnonzero(digits.target == k)[:4] for k in range(3)])
+    images, y = digits.images[rows] / 16, digits.target[rows]
+    clip.set_params(cache=str(tmp_path / "cache"))
+    model = make_pipeline(
+        clip, TaskResClassifier("class_means", max_epochs=3, device="cpu", random_state=0)
+    )
+    search = GridSearchCV(model, {"taskresclassifier__alpha": [0.1, 1.0]}, cv=2)
+    expected = search.fit(images, y).cv_results_["split0_test_score"]
+    with contextlib.ExitStack() as stack:
+        if backend == "ray":
+            request.getfixturevalue("ray")
+            pytest.importorskip("ray.util.joblib").register_ray()
+        elif backend == "dask":
+            distributed = pytest.importorskip("distributed")
+            cluster = distributed.LocalCluster(
+                n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+            )
+            stack.enter_context(cluster)
+            stack.enter_context(distributed.Client(cluster))
+        stack.enter_context(joblib.parallel_config(backend=backend, n_jobs=2))
+        found = search.fit(images, y).cv_results_
+    assert_array_equal(found["split0_test_score"], expected)

@@ -5,6 +5,7 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+import joblib
 import numpy as np
 import pytest
 import sklearn
@@ -294,6 +295,29 @@ def test_threads_give_the_same(monkeypatch, n_threads):
     assert torch.get_num_threads() == before
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(torch.get_num_threads).result() == before
+
+
+@pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("params", [{}, {"residual": "image"}], ids=["together", "one by one"])
+def test_folds_are_tasks_of_joblib(backend, params):
+    """A backend that joblib is told of gets a task for each fold; nothing else changes."""
+    X, y, t = problem()
+    search = TaskResClassifierCV(
+        t, alphas=(0, 0.5, 2), cv=4, scoring=FINE, max_epochs=9, random_state=0, **params
+    )
+    alone = clone(search).fit(X, y)
+    with joblib.parallel_config(backend=backend, n_jobs=2):
+        shared = clone(search).fit(X, y)
+    for name, column in alone.cv_results_.items():
+        if "_test_score" in name:
+            assert_allclose(shared.cv_results_[name], column, **EXACT)
+    assert_array_equal(shared.residual_, alone.residual_)
+    broken = clone(search).set_params(cv=[(np.arange(0), np.arange(3))] * 2)
+    with (
+        joblib.parallel_config(backend=backend, n_jobs=2),
+        pytest.raises(ValueError, match="0 sample"),
+    ):
+        broken.fit(X, y)
 
 
 def test_what_fails_in_a_thread_is_told(monkeypatch):

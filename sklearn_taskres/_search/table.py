@@ -1,6 +1,7 @@
 """Scores of the candidates of a search, and the table that GridSearchCV would make of them."""
 
 import contextlib
+import copy
 import functools
 import inspect
 import threading
@@ -84,6 +85,15 @@ class SearchTable:
         worst_last = np.nan_to_num(table["mean_test_score"], nan=-np.inf)
         table["rank_test_score"] = rankdata(-worst_last, method="min").astype(np.int32)
         return table
+
+
+def side_by_side(tables):
+    """Return one table of the folds of several."""
+    whole = copy.copy(tables[0])
+    for name in ("values", "times", "fit_times"):
+        setattr(whole, name, np.hstack([getattr(table, name) for table in tables]))
+    whole.errors = [error for table in tables for error in table.errors]
+    return whole
 
 
 def _one_blas_thread():

@@ -6,12 +6,14 @@ from numbers import Integral, Number
 from typing import Any, Literal, Self
 
 import numpy as np
+from joblib import effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, clone
 from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import ParameterGrid, StratifiedKFold, check_cv
 from sklearn.utils import _safe_indexing, check_random_state, indexable
 from sklearn.utils._param_validation import HasMethods, StrOptions
+from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
 from .._class_base import check_nested_params
@@ -31,7 +33,7 @@ from .._typing import (
     fit_context,
 )
 from .jobs import Fold, MemoryLimit, TrainingJob
-from .table import SearchTable
+from .table import SearchTable, side_by_side
 from .threads import count_threads, map_in_threads
 
 #: Parts that the rows are split into where `cv` does not say it.
@@ -434,17 +436,34 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
         return int(self.cv_results_["rank_test_score"].argmin())
 
     def _search(self, shared, candidates, folds, data):
-        """Score each candidate on each fold; return the table of GridSearchCV."""
+        """Score each candidate on each fold; return the table of GridSearchCV.
+
+        With ``joblib.parallel_config(n_jobs=...)`` each fold is one task of joblib's backend;
+        without, all are done here, in threads of their own.
+        """
+        shared.set_params(verbose=0)
+        parts = [folds]
+        if effective_n_jobs(None) > 1 and len(folds) > 1:
+            parts = [[fold] for fold in folds]
+        tasks = [(shared, candidates, part, data) for part in parts]
+        if len(tasks) > 1:
+            tables = Parallel()(delayed(self._score_on)(*task) for task in tasks)
+        else:
+            tables = [self._score_on(*tasks[0])]
+        table = side_by_side(tables)
+        table.report_failures()
+        return table.results()
+
+    def _score_on(self, shared, candidates, folds, data):
+        """Score each candidate on some folds; return the SearchTable."""
         from tqdm import tqdm
 
         table = SearchTable(self, candidates, len(folds))
-        shared.set_params(verbose=0)
         bar = tqdm(folds, desc="searching", unit="fold", disable=not self.verbose)
         data_of_folds = ([[_rows(a, rows) for a in data] for rows in fold] for fold in bar)
         is_watched = self.callbacks or self.residual != "text"
         (self._fit_each if is_watched else self._fit_together)(shared, table, data_of_folds)
-        table.report_failures()
-        return table.results()
+        return table
 
     def _fit_each(self, shared, table, data_of_folds):
         """Fit the candidates one by one, as a grid search does."""
