@@ -12,6 +12,7 @@ from sklearn_taskres.benchmark import report
 from sklearn_taskres.benchmark.__main__ import main
 from sklearn_taskres.benchmark.features import read_features
 from sklearn_taskres.benchmark.methods import METHODS, chosen_values
+from sklearn_taskres.benchmark.results import line_key
 
 
 def arrays(seed=0):
@@ -64,6 +65,16 @@ def test_a_cell_is_the_estimators_own_score(file, tmp_path):
     cells = [(c["data"], c["shots"], c["seed"], c["method"]) for c in lines]
     methods, shots = ("zero-shot", "taskres"), (1, 2)
     assert cells == [("tiny", k, s, m) for k in shots for s in (0, 1) for m in methods]
+
+
+@pytest.mark.slow
+def test_processes_share_the_cells(file, tmp_path):
+    """Two of joblib's workers give the lines of one, each once."""
+    alone = run(file, tmp_path / "one")
+    shared = run(file, tmp_path / "two", "--n-jobs", "2")
+    told = [{(line_key(line), line["accuracy"]) for line in lines} for lines in (alone, shared)]
+    assert told[0] == told[1]
+    assert len(shared) == len(alone)
 
 
 def test_a_rerun_adds_only_what_is_missing(file, tmp_path, monkeypatch):

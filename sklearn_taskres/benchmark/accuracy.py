@@ -4,6 +4,8 @@ import itertools
 import sys
 from pathlib import Path
 
+from joblib import Parallel, delayed, effective_n_jobs
+
 from .._data_sets import TRAINED, VARIANTS
 from . import report
 from .arguments import not_negative, positive, positive_number, seed
@@ -37,6 +39,12 @@ def add_arguments(parser):
     )
     parser.add_argument(
         "--report", action="store_true", help="write the report of all finished cells there"
+    )
+    parser.add_argument(
+        "--n-jobs",
+        type=int,
+        help="processes that share the cells, and the cores, so that fits take longer; -1 is one "
+        "per core, 1 the default",
     )
 
 
@@ -96,16 +104,26 @@ def run(options):
             "there."
         )
     options.output.mkdir(parents=True, exist_ok=True)
-    results = Results(options.output / "results.jsonl")
-    problems = []
-    if options.features:
-        problems = _run_features(options, results)
-    elif options.data:
-        problems = _run_data(options, results)
+    path = options.output / "results.jsonl"
+    n_workers = effective_n_jobs(options.n_jobs)  # or what joblib.parallel_config says
+    if n_workers > 1:  # each runs what no other one has claimed
+        workers = Parallel(n_jobs=n_workers)(
+            delayed(_run_cells)(options, path) for _ in range(n_workers)
+        )
+        problems = list(dict.fromkeys(itertools.chain.from_iterable(workers)))
+    else:
+        problems = _run_cells(options, path)
     if options.report:
-        report.write(read_lines(results.path), options.output)
+        report.write(read_lines(path), options.output)
     if problems:
         sys.exit("These could not be run, the others are done:\n- " + "\n- ".join(problems))
+
+
+def _run_cells(options, path):
+    """Run what nobody has run or claimed; return what could not be run."""
+    if options.features:
+        return _run_features(options, Results(path))
+    return _run_data(options, Results(path)) if options.data else []
 
 
 def _cells(data, methods, options, seeds):
