@@ -21,6 +21,15 @@ from tqdm import tqdm
 
 from ._clip.images import UnreadableImagesError
 
+__all__ = [
+    "BatchEncoder",
+    "BatchPredictor",
+    "CostEstimate",
+    "ShardSummary",
+    "encode_shards",
+    "read_embeddings",
+]
+
 OnError = Literal["raise", "null"]
 Batch = Mapping[str, Sequence[Any]]
 Columns = dict[str, Any]

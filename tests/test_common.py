@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import sklearn
 from coop_stand_in import CoOpOnClassMeans
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -224,6 +224,37 @@ def test_selected_classes_predict_as_their_columns(clf, blobs):
     assert full.classes_.tolist() == ["cat", "dog", "emu"]
     with pytest.raises(ValueError, match=r"'fox'.* not among the 3 classes"):
         full.select_classes(["cat", "fox"])
+    rest = full.remove_classes(["dog"])
+    assert_array_equal(rest.decision_function(X), part.decision_function(X))
+    with pytest.raises(ValueError, match=r"'fox'.* not among the 3 classes"):
+        full.remove_classes(["fox"])
+    with pytest.raises(ValueError, match="remove_classes must leave at least two classes"):
+        full.remove_classes(["cat", "dog"])
+
+
+@pytest.mark.parametrize("clf", TABLE)
+def test_renamed_classes_predict_as_they_did(clf, blobs):
+    """rename_classes changes labels and nothing else, whatever their order becomes."""
+    X, y = blobs
+    full = clone(clf).fit(X, y)
+    renamed = full.rename_classes({"cat": "zebra", "emu": "dog", "dog": "emu"})
+    assert renamed.classes_.tolist() == ["dog", "emu", "zebra"]
+    assert full.classes_.tolist() == ["cat", "dog", "emu"]
+    new = {"cat": "zebra", "emu": "dog", "dog": "emu"}
+    assert renamed.predict(X).tolist() == [new[label] for label in full.predict(X).tolist()]
+    assert_allclose(
+        renamed.predict_proba(X), full.predict_proba(X)[:, [2, 1, 0]], rtol=0, atol=1e-12
+    )
+    some = renamed.select_classes(["dog", "zebra"]).predict_proba(X)
+    assert_allclose(some, full.select_classes(["emu", "cat"]).predict_proba(X)[:, ::-1], atol=1e-9)
+    with pytest.raises(ValueError, match=r"'fox'.* not among the 3 classes"):
+        full.rename_classes({"fox": "cat"})
+    with pytest.raises(ValueError, match=r"Two classes would have the label \['dog'\]"):
+        full.rename_classes({"cat": "dog"})
+    with pytest.raises(ValueError, match=r"\[1\] are of another kind than classes_"):
+        full.rename_classes({"cat": 1})
+    with pytest.raises(ValueError, match="takes a dict of old labels to new"):
+        full.rename_classes(["cat"])
 
 
 @pytest.mark.parametrize("clf", TABLE)

@@ -461,6 +461,8 @@ def test_it_is_a_fitted_taskres():
     assert isinstance(search.best_estimator_, TaskResClassifier)
     assert search.history_ is search.best_estimator_.history_
     assert search.alpha_ == search.best_params_["alpha"]
+    assert search.rename_classes({0: 9}).classes_.tolist()[-1] == 9
+    assert search.remove_classes([1]).classes_.tolist() == [*search.classes_.tolist()[:1], 2, 3]
     part = search.select_classes([0, 2, 3])
     assert_array_equal(part.decision_function(X), search.decision_function(X)[:, [0, 2, 3]])
     assert search.add_classes({9: t[0]}).classes_.tolist() == [0, 1, 2, 3, 9]

@@ -1,4 +1,4 @@
-"""Classes that leave or join a fitted classifier, which keeps what it learned."""
+"""Classes that leave or join a fitted classifier, or get other labels."""
 
 import copy
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from .._typing import NewClasses
 
 
 class OpenClassesMixin:
-    """`select_classes` and `add_classes`, on the arrays that a method lists in `_class_arrays`."""
+    """Methods that select, remove, rename and add classes, on the arrays in `_class_arrays`."""
 
     _class_arrays: tuple[str, ...]
     _base_factor: float
@@ -49,17 +49,84 @@ class OpenClassesMixin:
         """
         check_is_fitted(self)
         wanted = np.unique(np.asarray(labels))
-        unknown = [label for label in wanted.tolist() if label not in set(self.classes_.tolist())]
-        if unknown:
-            raise ValueError(
-                f"The labels {listed(unknown)} are not among the {len(self.classes_)} classes of "
-                f"this {type(self).__name__}. Its classes_ lists them."
-            )
+        self._check_known(wanted.tolist())
         if len(wanted) < 2:
             raise ValueError(f"select_classes needs at least two labels. Got {wanted.tolist()}.")
         return self._with_class_arrays(
             lambda name: getattr(self, name)[np.isin(self.classes_, wanted)]
         )
+
+    def remove_classes(self, labels: ArrayLike) -> Self:
+        """Return a fitted classifier that knows all classes but some.
+
+        Parameters
+        ----------
+        labels : array-like of shape (n_removed,)
+            Labels of `classes_`; at least two others must be left.
+
+        Returns
+        -------
+        object
+            A fitted classifier of the same type; this one stays unchanged.
+
+        Raises
+        ------
+        ValueError
+            If a label is unknown, or fewer than two are left.
+        """
+        check_is_fitted(self)
+        removed = np.unique(np.asarray(labels))
+        self._check_known(removed.tolist())
+        left = self.classes_[~np.isin(self.classes_, removed)]
+        if len(left) < 2:
+            raise ValueError(
+                f"remove_classes must leave at least two classes. Of {len(self.classes_)} it would "
+                f"leave {left.tolist()}."
+            )
+        return self.select_classes(left)
+
+    def rename_classes(self, labels: Mapping[Any, Any]) -> Self:
+        """Return a fitted classifier that gives some of its classes other labels.
+
+        What it learned stays as it is, the names that the text side read among it: a label is what
+        `predict` returns.
+
+        Parameters
+        ----------
+        labels : dict of label to label
+            Old labels to new ones of the same kind. Classes that it does not name keep theirs; two
+            may swap.
+
+        Returns
+        -------
+        object
+            A fitted classifier of the same type; this one stays unchanged.
+
+        Raises
+        ------
+        ValueError
+            If an old label is unknown, or two classes would have the same label.
+        """
+        check_is_fitted(self)
+        old = self.classes_.tolist()
+        if not (isinstance(labels, Mapping) and labels):
+            raise ValueError(
+                f"rename_classes takes a dict of old labels to new. Got {labels!r:.60}."
+            )
+        self._check_known(list(labels))
+        self._check_kind(list(labels.values()))
+        new = [labels.get(label, label) for label in old]
+        if len(set(new)) < len(new):
+            twice = sorted({label for label in new if new.count(label) > 1})
+            raise ValueError(
+                f"Two classes would have the label {listed(twice)}. Give each a label of its own."
+            )
+        renamed = copy.deepcopy(self)
+        renamed.classes_ = self._as_labels(new)
+        names = getattr(self, "_name_of", {})  # a linear probe reads none
+        renamed._name_of = {labels.get(label, label): name for label, name in names.items()}
+        order = np.argsort(renamed.classes_, kind="stable")
+        return renamed._with_class_arrays(lambda name: getattr(renamed, name)[order])
 
     def add_classes(self, classes: NewClasses) -> Self:
         """Return a fitted classifier that also knows classes without training images.
@@ -123,13 +190,29 @@ class OpenClassesMixin:
             raise ValueError(
                 f"The labels {listed(known_already)} are in classes_ already. Use new labels."
             )
-        other_kind = [label for label in classes if _kind(label) != _kind(known[0])]
+        self._check_kind(list(classes))
+        return self._as_labels(list(classes))
+
+    def _check_known(self, labels):
+        known = set(self.classes_.tolist())
+        unknown = [label for label in labels if label not in known]
+        if unknown:
+            raise ValueError(
+                f"The labels {listed(unknown)} are not among the {len(known)} classes of this "
+                f"{type(self).__name__}. Its classes_ lists them."
+            )
+
+    def _check_kind(self, labels):
+        known = self.classes_.tolist()[0]
+        other_kind = [label for label in labels if _kind(label) != _kind(known)]
         if other_kind:
             raise ValueError(
                 f"The new labels {listed(other_kind)} are of another kind than classes_ (such as "
-                f"{known[0]!r}). Use labels of one kind."
+                f"{known!r}). Use labels of one kind."
             )
-        return np.array(list(classes), dtype=object if self.classes_.dtype.kind == "O" else None)
+
+    def _as_labels(self, labels):
+        return np.array(labels, dtype=object if self.classes_.dtype.kind == "O" else None)
 
     def _embed_new_classes(self, values):
         """Embed new classes as the base embeds its own: raw class embeddings (n_new, d)."""

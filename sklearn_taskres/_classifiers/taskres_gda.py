@@ -4,8 +4,9 @@ The formula of the join comes first, then the estimator, which has a TaskResClas
 :class:`.text_gaussian.TextGaussian`.
 """
 
+from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -460,6 +461,13 @@ class TaskResGDAClassifier(TrainedClassifier):
         return selected
 
     select_classes.__doc__ = TrainedClassifier.select_classes.__doc__
+
+    def rename_classes(self, labels: Mapping[Any, Any]) -> Self:
+        renamed = super().rename_classes(labels)
+        renamed.taskres_ = self.taskres_.rename_classes(labels)
+        return renamed
+
+    rename_classes.__doc__ = TrainedClassifier.rename_classes.__doc__
 
     def add_classes(self, classes: NewClasses) -> Self:
         """Return a fitted classifier that also knows classes without training images.

@@ -1,7 +1,7 @@
 """TaskRes with its settings searched: the candidates of a fold are trained together."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Number
 from typing import Any, Literal, Self
 
@@ -373,6 +373,34 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
         TaskResClassifier
         """
         return self._fitted().select_classes(labels)
+
+    def remove_classes(self, labels: ArrayLike) -> TaskResClassifier:
+        """Return a fitted TaskResClassifier that knows all classes but some.
+
+        Parameters
+        ----------
+        labels : array-like of shape (n_removed,)
+            As in `TaskResClassifier.remove_classes`.
+
+        Returns
+        -------
+        TaskResClassifier
+        """
+        return self._fitted().remove_classes(labels)
+
+    def rename_classes(self, labels: Mapping[Any, Any]) -> TaskResClassifier:
+        """Return a fitted TaskResClassifier that gives some of its classes other labels.
+
+        Parameters
+        ----------
+        labels : dict of label to label
+            As in `TaskResClassifier.rename_classes`.
+
+        Returns
+        -------
+        TaskResClassifier
+        """
+        return self._fitted().rename_classes(labels)
 
     def add_classes(self, classes: NewClasses) -> TaskResClassifier:
         """Return a fitted TaskResClassifier that also knows classes without training images.
