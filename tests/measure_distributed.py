@@ -1,9 +1,12 @@
 """Ray Data on this machine: the same rows as `transform`, its cost, and what it survives.
 
 Run ``SKLEARN_TASKRES_TEST_DATA=<folder> python tests/measure_distributed.py [PART ...]``; without
-parts all run. Needs ``pip install 'sklearn-taskres[ray]'``.
+parts all run. Needs ``pip install
+'sklearn-taskres[ray,dask]'``.
 """
 
+import contextlib
+import importlib
 import os
 import signal
 import subprocess
@@ -15,8 +18,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 
-from sklearn_taskres import CLIPFeaturizer, EmbeddingCache
+from sklearn_taskres import (
+    CLIPFeaturizer,
+    EmbeddingCache,
+    TaskResClassifier,
+    TaskResClassifierCV,
+)
 from sklearn_taskres.benchmark.random_clip import write_random_clip
 from sklearn_taskres.distributed import BatchEncoder
 
@@ -171,7 +181,53 @@ def drive(name, scratch):
     np.save(scratch / "rows.npy", np.stack(rows))
 
 
-PARTS = {"rows": part_rows, "failures": part_failures, "driver": part_driver}
+def part_searches(scratch):
+    """Scores of GridSearchCV over a pipeline and of TaskResClassifierCV on other backends."""
+    import joblib
+    from distributed import Client, LocalCluster
+
+    digits = load_digits()
+    rows = np.concatenate([np.flatnonzero(digits.target == k)[:8] for k in range(10)])
+    images, y = digits.images[rows] / 16, digits.target[rows]
+    clip = CLIPFeaturizer("glyph-clip", precision="float32", cache=scratch / "cache")
+    taskres = TaskResClassifier("class_means", max_epochs=20, device="cpu", random_state=0)
+    grid = GridSearchCV(
+        make_pipeline(clip, taskres), {"taskresclassifier__alpha": [0, 0.5, 1.0]}, cv=4
+    )
+    X = clip.transform(images)
+    params = {"alphas": (0, 0.5, 1.0), "cv": 4, "max_epochs": 20, "random_state": 0}
+    own = TaskResClassifierCV("class_means", device="cpu", scoring="neg_log_loss", **params)
+    expected = [s.fit(a, y).cv_results_ for s, a in ((grid, images), (own, X))]
+    for backend in ("loky", "ray", "dask"):
+        with contextlib.ExitStack() as stack:
+            if backend == "ray":
+                ray = start_ray({})
+                stack.callback(ray.shutdown)
+                importlib.import_module("ray.util.joblib").register_ray()
+            elif backend == "dask":
+                cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+                stack.enter_context(cluster)
+                stack.enter_context(Client(cluster))
+            stack.enter_context(joblib.parallel_config(backend=backend, n_jobs=2))
+            found = [s.fit(a, y).cv_results_ for s, a in ((grid, images), (own, X))]
+        names = [name for name in expected[0] if name.endswith("test_score")]
+        largest = [
+            max(np.abs(a[name] - b[name]).max() for name in names)
+            for a, b in zip(expected, found, strict=True)
+        ]
+        print(
+            f"{backend}: scores of GridSearchCV differ by {largest[0]:.1e}, of TaskResClassifierCV "
+            f"by {largest[1]:.1e}",
+            flush=True,
+        )
+
+
+PARTS = {
+    "rows": part_rows,
+    "failures": part_failures,
+    "driver": part_driver,
+    "searches": part_searches,
+}
 
 
 def main():

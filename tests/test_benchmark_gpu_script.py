@@ -49,7 +49,11 @@ def test_every_part_runs_on_a_cpu(tmp_path):
     lines = table(found.stdout)
     assert tuple(lines) == PARTS
     assert all(line.startswith("ok ") for line in lines.values())
-    for words in ("fit 4 x 16, ", "ViT-S-32-alt, bare loop, bfloat16: ", "classifiers loaded without CUDA"):
+    for words in (
+        "fit 4 x 16, ",
+        "ViT-S-32-alt, bare loop, bfloat16: ",
+        "classifiers loaded without CUDA",
+    ):
         assert words in found.stdout
     assert (tmp_path / "speed.json").exists()
 

@@ -28,7 +28,7 @@ def measure(options, device, say):
         X = np.load(path, mmap_mode="r")
         clf = TaskResClassifier(t, max_epochs=EPOCHS, device=options.device, random_state=0)
         clf.fit(X[:1000], y[:1000])  # imports torch
-        with _Watch() as watch:
+        with MemoryWatch() as watch:
             start = time.perf_counter()
             clf.fit(X, y)
             seconds = time.perf_counter() - start
@@ -49,8 +49,8 @@ def _write(path, t, y, rng):
         X[rows] = t[y[rows]] + 6 * noise
 
 
-class _Watch:
-    """Looks at the anonymous memory of this process every few milliseconds."""
+class MemoryWatch:
+    """Bytes of anonymous memory of this process: `before` a block, and `most` within it."""
 
     def __enter__(self):
         self.before = self.most = memory_of_process("RssAnon") or 0
