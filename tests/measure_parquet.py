@@ -4,6 +4,7 @@ Run ``python tests/measure_parquet.py [FOLDER]`` (3 GB in the folder, which is o
 files by default; some minutes). Needs ``pip install 'sklearn-taskres[parquet]'`` and Linux.
 """
 
+import multiprocessing
 import sys
 import tempfile
 import time
@@ -20,26 +21,29 @@ from sklearn_taskres.distributed import read_embeddings
 N_FILES, ROWS, D, N_CLASSES, N_EPOCHS = 10, 128_000, 512, 1000, 2
 
 
-def write_files(folder, base):
-    """Write noisy class embeddings as float16 lists; return the files and the labels."""
-    files, labels = [], []
-    for i in range(N_FILES):
-        rng = np.random.default_rng(i)
-        y = rng.integers(0, N_CLASSES, ROWS)
-        X = base[y] + rng.normal(scale=2, size=(ROWS, D)).astype(np.float32)
-        flat = pa.array(X.astype(np.float16).ravel())
-        rows = pa.FixedSizeListArray.from_arrays(flat, D)
-        files.append(folder / f"part-{i}.parquet")
-        pq.write_table(pa.table({"embedding": rows}), files[-1])
-        labels.append(y)
-    return files, np.concatenate(labels)
+def draw_file(i):
+    """Return the labels of a file, and the generator and class embeddings for its rows."""
+    base = np.random.default_rng(99).normal(size=(N_CLASSES, D)).astype(np.float32)
+    rng = np.random.default_rng(i)
+    return rng.integers(0, N_CLASSES, ROWS), rng, base
+
+
+def write_file(i, file):
+    """Write noisy class embeddings as float16 lists."""
+    y, rng, base = draw_file(i)
+    X = base[y] + rng.normal(scale=2, size=(ROWS, D)).astype(np.float32)
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(X.astype(np.float16).ravel()), D)
+    pq.write_table(pa.table({"embedding": rows}), file)
 
 
 def main():
     with tempfile.TemporaryDirectory(dir=sys.argv[1] if sys.argv[1:] else None) as name:
         folder = Path(name)
-        base = np.random.default_rng(99).normal(size=(N_CLASSES, D)).astype(np.float32)
-        files, y = write_files(folder, base)
+        files = [folder / f"part-{i}.parquet" for i in range(N_FILES)]
+        with multiprocessing.get_context("spawn").Pool(1) as child:  # keeps its memory to itself
+            child.starmap(write_file, enumerate(files))
+        y = np.concatenate([draw_file(i)[0] for i in range(N_FILES)])
+        base = draw_file(0)[2]
         print(f"parquet: {sum(file.stat().st_size for file in files) / 1e9:.2f} GB", flush=True)
         TaskResClassifier(base, max_epochs=1).fit(base, np.arange(N_CLASSES))  # imports torch
         begun = time.perf_counter()
