@@ -200,10 +200,10 @@ def bad_inputs(tmp_path, photos, model):
     skops.io.dump({"f": os.getcwd}, foreign)
     pickled = tmp_path / "model.joblib"
     joblib.dump([], pickled)
-    stranger = tmp_path / "strangers"
-    for name in ("two", "stranger"):
-        (stranger / name).mkdir(parents=True)
-        Image.new("RGB", (8, 8)).save(stranger / name / "0.jpg")
+    unknown = tmp_path / "unknown-classes"
+    for name in ("two", "unknown"):
+        (unknown / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(unknown / name / "0.jpg")
     out = ["-o", tmp_path / "m.skops", "--model", "glyph-clip"]
     return {
         "no folder": (["fit", tmp_path / "nowhere", *out], "is not a folder"),
@@ -228,7 +228,7 @@ def bad_inputs(tmp_path, photos, model):
             ["predict", model, photos / "two" / "0.jpg", "--csv", empty, "--quiet"],
             "Is a directory",
         ),
-        "unknown classes": (["evaluate", model, stranger, "--quiet"], "does not know"),
+        "unknown classes": (["evaluate", model, unknown, "--quiet"], "does not know"),
     }
 
 
