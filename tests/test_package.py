@@ -69,6 +69,7 @@ MAY_IMPORT = {
         "cli",
         "benchmark",
         "datasets",
+        "export",
         "inspection",
         "pipeline",
         *sklearn_taskres.__all__,
