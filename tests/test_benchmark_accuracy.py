@@ -215,7 +215,7 @@ def test_lines_of_older_versions_count(file, tmp_path):
 
 
 def test_methods_that_need_text_are_skipped(file, tmp_path, capsys):
-    """With one sentence where all methods are run, with an error where one is asked for."""
+    """With one sentence if all methods are run, with an error where one is asked for."""
     options = ["accuracy", "--features", str(file), "--output", str(tmp_path)]
     main([*options, "--shots", "1", "--seeds", "0"])
     lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]

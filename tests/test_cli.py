@@ -177,7 +177,7 @@ def test_names_that_say_little(name, why):
 
 @pytest.mark.parametrize("name", ["golden retriever", "great_white_shark", "Boeing 737", "two"])
 def test_names_that_are_words(name):
-    """Words pass, also with a number beside them."""
+    """Words pass, also with a number next to them."""
     assert hard_to_read(name) is None
 
 

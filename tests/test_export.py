@@ -393,7 +393,7 @@ def test_a_repository_is_made_and_filled(monkeypatch):
 
 
 def test_reading_needs_no_torch(tmp_path):
-    """from_hub and prediction from embeddings work where torch can't be imported."""
+    """from_hub and prediction from embeddings work if torch can't be imported."""
     base, X, y = data()
     clf = TaskResClassifier(base, max_epochs=3).fit(X, y)
     push_to_hub(clf, tmp_path / "out")

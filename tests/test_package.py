@@ -214,7 +214,7 @@ sys.meta_path.insert(0, Forbid())
 
 
 def test_a_model_file_loads_and_predicts_without_torch(fitted, tmp_path):
-    """joblib load, predict and class selection work where any import of torch raises."""
+    """joblib load, predict and class selection work if any import of torch raises."""
     clf, X = fitted
     joblib.dump(clf, tmp_path / "model.joblib")
     np.save(tmp_path / "X.npy", X)

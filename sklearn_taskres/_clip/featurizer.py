@@ -30,8 +30,8 @@ class CLIPFeaturizer(CLIPTransformer):
         of the common ones.
     pretrained : str or path-like, default="openai"
         open_clip tag of the weights, or a file of them (safetensors, or torch.save of a state
-        dict; a file that would execute code is refused). Ignored where `model_name` already says
-        which weights. A file gets the preprocessing that is the architecture's default; where the
+        dict; a file that would execute code is refused). Ignored if `model_name` already says
+        which weights. A file gets the preprocessing that is the architecture's default; if the
         weights want another, put both into a folder and use "local-dir:<folder>". For a file
         trained with QuickGELU, as OpenAI's are, name the architecture that ends in "-quickgelu":
         a file cannot say.
@@ -39,12 +39,12 @@ class CLIPFeaturizer(CLIPTransformer):
         Whether rows are scaled to unit norm. Switch it on for uses outside this package, such as
         nearest neighbours or clustering.
     n_views : int, default=0
-        Augmented views an image that `fit_transform` adds to the clean one. Classifiers that train
+        Augmented views per image that `fit_transform` adds to the clean one. Classifiers that train
         then see another crop of an image in each epoch, as the papers train; 10 is usual. Costs as
         many encodings of the training images, once: views are cached like images.
     augment : {"taskres", "taskres-no-flip", "tip", "tip-no-flip"} or callable, default="taskres"
         How views are made: random crops of 8 to 100 % of the area (of 50 to 100 % for "tip"),
-        resized, and flipped half of the time. Take one without flip where a mirrored image is
+        resized, and flipped half of the time. Take one without flip if a mirrored image is
         another class, as with digits and signs. A callable takes a PIL image and a NumPy generator
         and returns a PIL image of mode RGB; its views can't be cached.
     batch_size : int, default=64
@@ -52,15 +52,15 @@ class CLIPFeaturizer(CLIPTransformer):
         results by rounding only: in float32 in the last digits, in bfloat16 by up to about 0.03 per
         element, at a cosine of at least 0.9999.
     num_workers : int or None, default=None
-        Threads that decode images while others are encoded. None is one a core, at most 8; 0
+        Threads that decode images while others are encoded. None is one per core, at most 8; 0
         decodes in the calling thread.
     device : None, str or torch.device, default=None
-        Where the model computes. None takes CUDA where there is one, else MPS, else the CPU.
+        Where the model computes. None takes CUDA if there is one, else MPS, else the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision in which the image tower computes. "auto" is bfloat16 on hardware with units for
         it (CUDA from compute capability 8.0 on, Intel's AMX, AVX512-BF16 of AMD) and float32
         elsewhere, as what is fastest. In bfloat16 embeddings keep a cosine of 0.9999 with
-        float32's. Take "float32" where they must be equal on different machines.
+        float32's. Take "float32" if they must be equal on different machines.
     cache : "memory", str, path-like, EmbeddingCache or None, default="memory"
         Where embeddings are kept, so that no search and no second call encodes an image twice:
         the memory of this process, a folder that other processes and runs share, or nowhere. Name a
@@ -217,7 +217,7 @@ class CLIPFeaturizer(CLIPTransformer):
         Returns
         -------
         ndarray of shape (n_samples, d), float32
-            Image embeddings, a row an image.
+            Image embeddings, a row per image.
 
         Raises
         ------
