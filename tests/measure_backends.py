@@ -180,7 +180,7 @@ def measure_export(name, folder, n_images):
     test = some_of(np.setdiff1d(np.arange(len(y)), train), min(n_images, N_EXPORTED))
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
-        clip = CLIPFeaturizer(written(name, scratch), precision="float32", batch_size=32)
+        clip = CLIPFeaturizer(written(name, scratch), precision="float32", cache=None)
         pipeline = make_pipeline(clip, TaskResClassifier("class_means", random_state=0))
         pipeline.fit(paths[train], y[train])
         expected = pipeline.predict_proba(paths[test])

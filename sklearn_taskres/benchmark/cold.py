@@ -4,6 +4,7 @@ import copy
 import functools
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -126,13 +127,9 @@ def _transforms(model_name, device, paths):
     ways = {}
     for backend, precisions in backends.items():
         for precision in precisions:
+            who: dict[str, Any] = {"backend": backend, "precision": precision}
             featurizer = CLIPFeaturizer(
-                model_name,
-                device=device,
-                backend=backend,
-                precision=precision,
-                cache=None,
-                batch_size=BATCH,
+                model_name, device=device, cache=None, batch_size=BATCH, **who
             )
             featurizer.transform(paths[:BATCH])  # converts, and prepares the device
             ways[f"transform, {backend} {precision}"] = functools.partial(
