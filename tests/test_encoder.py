@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -275,6 +276,8 @@ def test_offline_needs_no_quick_gelu():
     ("error", "reason"),
     [
         (ConnectionError("no route to host"), "no connection to the hub"),
+        (socket.gaierror(-3, "Temporary failure in name resolution"), "could not be resolved"),
+        (RuntimeError("[Errno -2] Name or service not known"), "could not be resolved"),
         (_hub_error(RepositoryNotFoundError), "the hub does not have it"),
         (_hub_error(GatedRepoError), "registered users"),
         (RuntimeError("checksum\nand more"), "downloaded: checksum. Get"),

@@ -75,15 +75,16 @@ MAY_IMPORT = {
         "cli",
         "benchmark",
         "datasets",
+        "export",
         "inspection",
         "pipeline",
         *sklearn_taskres.__all__,
     },
     "benchmark": {*GROUND, "benchmark", "_clip", "inspection", *sklearn_taskres.__all__},
 }
-#: What is imported inside functions only, outside its own room: these bring torch along.
+#: What is imported inside functions only, outside its own part: these bring torch along.
 LAZY = {"_clip.text", "_device", "_training"}
-#: Rooms that are imported without torch.
+#: Parts that are imported without torch.
 LIGHT = {"_class_base", "_classifiers", "_search"}
 #: What a classifier's file may import of its siblings, besides what all of them share.
 SHARED = {"base", "gaussian", "text_gaussian", "training"}

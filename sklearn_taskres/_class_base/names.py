@@ -39,11 +39,11 @@ def class_names_of(labels: NDArray[Any], class_names: ClassNames) -> list[str]:
 
 
 def _labels_as_names(labels):
-    strangers = [label for label in labels.tolist() if not isinstance(label, str)]
-    if strangers:
+    not_text = [label for label in labels.tolist() if not isinstance(label, str)]
+    if not_text:
         raise ValueError(
             f"A text base needs the names of the classes, and the labels (such as "
-            f"{strangers[0]!r}) are not names. Pass class_names, a sequence in the order of the "
+            f"{not_text[0]!r}) are not names. Pass class_names, a sequence in the order of the "
             f"sorted labels or a dict {{label: name}}; the sequence where a meta-estimator has "
             f"replaced the labels by numbers."
         )

@@ -51,8 +51,8 @@ def one_row_a_class(coef, intercept):
     """
     if len(coef) > 1:
         return coef, intercept
-    halves = np.array([[-0.5], [0.5]], dtype=coef.dtype)
-    return halves * coef, halves[:, 0] * intercept
+    signed_half = np.array([[-0.5], [0.5]], dtype=coef.dtype)
+    return signed_half * coef, signed_half[:, 0] * intercept
 
 
 class LinearProbeClassifier(BaseCLIPClassifier):

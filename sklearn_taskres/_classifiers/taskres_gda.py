@@ -32,7 +32,7 @@ from .base import _clean_and_views
 from .gaussian import class_moments, images
 from .held_out_gaussian import HeldOutGaussian, log_likelihoods, nearest_within
 from .taskres import TaskResClassifier
-from .text_gaussian import DEFAULT_STRENGTH, TextGaussian, text_gaussian
+from .text_gaussian import DEFAULT_STRENGTH, Covariance, TextGaussian, text_gaussian
 from .training import TrainedClassifier
 from .unlabeled import UnlabeledImages, merged
 
@@ -244,6 +244,8 @@ class TaskResGDAClassifier(TrainedClassifier):
     _streams_rows = True
     _unit_rows_act = "ten"
     _gaussian: TextGaussian | None
+    #: What a fitted one holds besides arrays, numbers and estimators; a model file may name them.
+    _data_types = (TextGaussian, Covariance)
 
     def __init__(
         self,

@@ -299,10 +299,10 @@ def _check_tasks(estimators, difficulties, data, n_steps, kind):
         missing = [] if table is None else [name for name in estimators if name not in table]
         if missing:
             raise ValueError(f"The task {missing[0]!r} has no {what}. Add it to the dict.")
-    endless = [name for name in estimators if not np.isfinite(difficulties[name])]
-    if endless:
+    infinite = [name for name in estimators if not np.isfinite(difficulties[name])]
+    if infinite:
         raise ValueError(
-            f"The difficulty of {endless[0]!r} is {difficulties[endless[0]]}: zero-shot got no "
+            f"The difficulty of {infinite[0]!r} is {difficulties[infinite[0]]}: zero-shot got no "
             f"image right there. Leave the task out."
         )
 
