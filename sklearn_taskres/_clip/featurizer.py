@@ -1,18 +1,30 @@
 """Images to CLIP embeddings, as a scikit-learn transformer."""
 
+from collections.abc import Callable
 from numbers import Integral
 from os import PathLike
+from typing import Literal, Self, TypeAlias
 
-from sklearn.base import _fit_context
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 
 from .._formulas import unit
+from .._typing import Backend, Device, Images, Precision, fit_context
 from .base import CLIPTransformer
-from .cache import EmbeddingCache, as_cache
+from .cache import CacheLike, EmbeddingCache, as_cache
 from .embedding import View, embed_images
 from .images import list_images
 from .views import AUGMENTATIONS
+
+#: How views are made: a name, or a function of an image and a generator to an image.
+Augment: TypeAlias = (
+    Literal["taskres", "taskres-no-flip", "tip", "tip-no-flip"]
+    | Callable[[Image.Image, np.random.Generator], Image.Image]
+)
 
 
 class CLIPFeaturizer(CLIPTransformer):
@@ -125,21 +137,21 @@ class CLIPFeaturizer(CLIPTransformer):
 
     def __init__(
         self,
-        model_name="ViT-B-32",
-        pretrained="openai",
+        model_name: str = "ViT-B-32",
+        pretrained: str | PathLike[str] | None = "openai",
         *,
-        normalize=False,
-        n_views=0,
-        augment="taskres",
-        batch_size=64,
-        num_workers=None,
-        backend="torch",
-        device=None,
-        precision="auto",
-        cache="memory",
-        random_state=None,
-        verbose=0,
-    ):
+        normalize: bool = False,
+        n_views: int = 0,
+        augment: Augment = "taskres",
+        batch_size: int = 64,
+        num_workers: int | None = None,
+        backend: Backend = "torch",
+        device: Device = None,
+        precision: Precision = "auto",
+        cache: CacheLike = "memory",
+        random_state: int | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.model_name = model_name
         self.pretrained = pretrained
         self.normalize = normalize
@@ -154,8 +166,8 @@ class CLIPFeaturizer(CLIPTransformer):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X=None, y=None):
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: object = None, y: object = None) -> Self:
         """Check the parameters and learn nothing.
 
         Parameters
@@ -172,7 +184,7 @@ class CLIPFeaturizer(CLIPTransformer):
         """
         return self
 
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X: Images, y: object = None) -> NDArray[np.float32]:
         """Embed training images, with `n_views` augmented views each.
 
         Parameters
@@ -204,7 +216,7 @@ class CLIPFeaturizer(CLIPTransformer):
         views = [View(number, self.augment, self.random_state) for number in numbers]
         return self._embed(X, [View(0), *views])
 
-    def transform(self, X):
+    def transform(self, X: Images) -> NDArray[np.float32]:
         """Embed images.
 
         Parameters
@@ -251,7 +263,7 @@ class CLIPFeaturizer(CLIPTransformer):
         )
         return unit(embeddings) if self.normalize else embeddings
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
         tags.input_tags.two_d_array = False
