@@ -1,8 +1,7 @@
 """Ray Data on this machine: the same rows as `transform`, its cost, and what it survives.
 
 Run ``SKLEARN_TASKRES_TEST_DATA=<folder> python tests/measure_distributed.py [PART ...]``; without
-parts all run. Needs ``pip install
-'sklearn-taskres[ray,dask]'``.
+parts all run. Needs ``pip install 'sklearn-taskres[ray,dask]'``.
 """
 
 import contextlib
@@ -16,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
@@ -156,9 +156,13 @@ def part_driver(scratch):
         if process.poll() is not None:
             sys.exit("The driver ended before it was killed.")
         time.sleep(0.5)
+    cluster = psutil.Process(process.pid).children(recursive=True)  # no other cluster is touched
     process.kill()
     process.wait()
-    subprocess.run(["pkill", "-9", "-f", "ray::"], check=False)  # noqa: S607
+    for child in cluster:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    psutil.wait_procs(cluster)
     kept = EmbeddingCache(scratch / "cache").entries
     begun = time.perf_counter()
     subprocess.run(command, check=True)  # noqa: S603
