@@ -164,7 +164,7 @@ def random_prompts(model):
     text = getattr(encoder.model, "text", encoder.model)
     length, n_tokens = int(text.context_length), int(text.vocab_size)
     tokens = rng.integers(1, n_tokens - 1, (N_PROMPTS, length))
-    tokens[:, -1] = n_tokens - 1  # the highest is the end, where CLIP reads the sentence
+    tokens[:, -1] = n_tokens - 1  # the highest is the end, at which CLIP reads the sentence
     with torch.inference_mode():
         return encoder.model.encode_text(torch.from_numpy(tokens)).float().numpy()
 
