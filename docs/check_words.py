@@ -42,9 +42,9 @@ RULES = {
         re.compile(rf"\b({_COUNTED}) an? ({_THINGS})\b"),
         (
             # verbs, and adverbs before a noun
-            r"(adds|asks|becomes|bounds|breaks|builds|changes|computes|copies|counts|decides|does|"
+            r"(adds|asks|becomes|costs|encodes|equals|fills|lacks|surrounds|bounds|breaks|builds|changes|computes|copies|counts|decides|does|"
             r"draws|embeds|ends|fits|gets|gives|has|holds|is|keeps|knows|learns|leaves|loads|looks|"
-            r"makes|means|moves|names|needs|opens|passes|perhaps|puts|reads|refuses|replaces|"
+            r"makes|maps|marks|means|moves|names|needs|opens|passes|perhaps|prints|puts|reads|refuses|replaces|"
             r"returns|runs|saves|says|sees|sends|sets|shows|starts|stops|takes|tells|times|trains|"
             r"tries|turns|was|wants|was|writes|this|thus|as|its|across|towards|always|besides|"
             r"less|plus|minus|unless|versus|yes) an? ",
@@ -62,6 +62,17 @@ RULES = {
             r"shows?|tells?|to) where\b",
             r"^where\b.*\?",
             r"where to\b",
+            # a noun clause that says what a parameter is
+            r"(?-i:Where [^,.;]*\.|Where [^,.;]*$|Where and how|Where (a residual is|embeddings|"
+            r"tensors|the (engine|enhanced|files|label|residual)))",
+            # what a symbol stands for
+            r"(αx|Σ⁻¹ μ_c|share|t'), where\b",
+            # places that are not called one
+            r"(expected|expects?|lies|means) where the (names|text)",
+            r"(process|interpreter|marker|memory|raised|stay|network|imported|find|expect) where\b",
+            r"where (it (helped|hurt)|the time goes|a person gets|your embeddings|the paper has it|"
+            r"0 stands|the words of|embeddings are kept|the text tower|the gradients|TaskRes lost)",
+            r"(digits|here|percent|name|refused|head|Zero-shot), where\b",
             r"\bwhere (it|one|they|that|the text|a class|each) (is|lies?|are|was|were|begins?|"
             r"comes?|ends?|stands?)\b",
         ),

@@ -53,7 +53,7 @@ assert clf.classes_.tolist() == list(range(8))
 # And back to fewer
 # -----------------
 # ``select_classes`` is the way back: the logits of what is left are columns of the others. Use it
-# where you know that an image shows one of a few classes.
+# if you know that an image shows one of a few classes.
 
 narrow = wider.select_classes([1, 7])
 logits = wider.decision_function(X[:5])

@@ -3,7 +3,7 @@ What alpha does
 ===============
 
 Alpha is how far training may move the classifier away from what CLIP knows: 0 is zero-shot, to the
-last bit, and a large alpha trusts the images. How much is right depends on the task: little where
+last bit, and a large alpha trusts the images. How much is right depends on the task: little if
 CLIP is roughly right, much where it is wrong. So it is searched.
 """
 
@@ -11,7 +11,7 @@ CLIP is roughly right, much where it is wrong. So it is searched.
 # Two tasks
 # ---------
 # The same handwritten digits, spoiled in two ways: with noise, and mirrored, of which CLIP knows
-# nothing; eight images a class to learn from.
+# nothing; eight images per class to learn from.
 
 import sys
 
@@ -44,8 +44,8 @@ text = {"base": CLIPTextFeaturizer("glyph-clip"), "class_names": names}
 # Alpha is zero-shot at 0, and a step size elsewhere
 # --------------------------------------------------
 # Adam makes its step whatever the gradient's size, so the classifier moves alpha times as fast:
-# (alpha, lr, weight_decay) does the same as (1, alpha * lr, weight_decay / alpha ** 2), but for the
-# first epoch, whose rate is always 1e-5.
+# (alpha, lr, weight_decay) does the same as (1, alpha * lr, weight_decay / alpha ** 2), except in
+# the first epoch, whose rate is always 1e-5.
 
 X = tasks["Noise"]
 train = sample_few_shot(y, 8, random_state=0)

@@ -4,7 +4,7 @@ All methods on the same images
 
 Every method of the TaskRes paper's comparison, and two later ones, on handwritten digits with the
 bundled ``glyph-clip``: the same few labelled images, the same test images, each method's choices
-made on its training images alone. Accuracy and the time of a fit, from 1 to 16 images a class.
+made on its training images alone. Accuracy and the time of a fit, from 1 to 16 images per class.
 """
 
 # %%
@@ -74,8 +74,10 @@ for name, method in methods.items():
             accuracy[name][i, j] = fitted.score(X[test], y[test])
             tuned[name] = fitted.n_parameters_
 
-print("accuracy in %, seconds of a fit at 16 images a class, values tuned there\n")
-print(f"{'images a class':24}" + "".join(f"{k:>7}" for k in SHOTS) + f"{'seconds':>9}{'tuned':>9}")
+print("accuracy in %, seconds of a fit at 16 images per class, values tuned there\n")
+print(
+    f"{'images per class':24}" + "".join(f"{k:>7}" for k in SHOTS) + f"{'seconds':>9}{'tuned':>9}"
+)
 for name, values in accuracy.items():
     means = "".join(f"{100 * v:7.1f}" for v in values.mean(axis=1))
     print(f"{name:24}{means}{np.median(seconds[name][-1]):9.2f}{tuned[name]:9}")
@@ -85,8 +87,8 @@ print("\nbest: " + ", ".join(f"{name} at {k}" for k, name in zip(SHOTS, best, st
 # %%
 # The picture
 # -----------
-# Methods by their accuracy at 16 images a class. On a task this easy they are close, and what a fit
-# costs tells them apart.
+# Methods by their accuracy at 16 images per class. On a task this easy they are close, and what a
+# fit costs tells them apart.
 
 order = sorted(methods, key=lambda name: accuracy[name][-1].mean())
 figure, (left, right) = plt.subplots(
@@ -97,9 +99,9 @@ for i, n_shots in enumerate(SHOTS):
     color = plt.get_cmap("viridis_r")(i / (len(SHOTS) - 1))
     left.scatter(means, order, color=color, s=20 + 20 * i, label=n_shots, zorder=3)
 left.set(xlabel="accuracy in %", title="Handwritten digits")
-left.legend(title="images a class")
+left.legend(title="images per class")
 right.plot([np.median(seconds[name][-1]) for name in order], order, "o")
-right.set(xlabel="seconds to fit 16 images a class", title="Cost", xscale="log")
+right.set(xlabel="seconds to fit 16 images per class", title="Cost", xscale="log")
 for ax in (left, right):
     ax.grid(alpha=0.3)
 

@@ -53,7 +53,7 @@ for name, params in methods.items():
             accuracy[name][n_shots].append(clf.score(X[test], y[test]))
 
 means = {name: np.mean(list(draws.values()), axis=1) for name, draws in accuracy.items()}
-print(f"{'accuracy in %, images a class':30}" + "".join(f"{k:>7}" for k in SHOTS))
+print(f"{'accuracy in %, images per class':30}" + "".join(f"{k:>7}" for k in SHOTS))
 for name, values in means.items():
     print(f"{name:30}" + "".join(f"{100 * value:7.1f}" for value in values))
 

@@ -2,7 +2,7 @@
 Handwritten digits from a handful of examples
 =============================================
 
-A classifier for scikit-learn's real handwritten digits, from 1 to 16 images a class. The bundled
+A classifier for scikit-learn's real handwritten digits, from 1 to 16 images per class. The bundled
 ``glyph-clip`` has seen rendered letters and digits, and none of these images; it knows what the
 word "seven" looks like before it sees a labelled example. Task Residual Tuning starts from there.
 """
@@ -74,7 +74,7 @@ for i, n_shots in enumerate(SHOTS):
             classifier.fit(rows[train], y[train])
             accuracy[name][i, seed] = classifier.score(rows[test], y[test])
 
-print("\nimages a class       " + "".join(f"{k:>7}" for k in SHOTS))
+print("\nimages per class       " + "".join(f"{k:>7}" for k in SHOTS))
 print(f"{'zero-shot':21}" + f"{100 * zero_shot_accuracy:7.1f}" * len(SHOTS))
 for name, values in accuracy.items():
     print(f"{name:21}" + "".join(f"{100 * v:7.1f}" for v in values.mean(axis=1)))
@@ -94,14 +94,14 @@ for name, values in accuracy.items():
     ax.errorbar(SHOTS, mean, std, marker="o", capsize=3, label=name)
 ax.set_xscale("log", base=2)
 ax.set_xticks(SHOTS, SHOTS)
-ax.set(xlabel="labelled images a class", ylabel="accuracy in %", title="Handwritten digits")
+ax.set(xlabel="labelled images per class", ylabel="accuracy in %", title="Handwritten digits")
 ax.legend()
 
 # %%
 # From images to labels in one pipeline, searched
 # -----------------------------------------------
 # The two wings in one estimator, which takes images. alpha = 0 is among the candidates: zero-shot
-# stays the answer where the residual would not help.
+# stays the answer if the residual would not help.
 
 train = sample_few_shot(y, 8, random_state=0)
 test = np.setdiff1d(np.arange(len(y)), train)
@@ -109,7 +109,7 @@ search = GridSearchCV(
     make_taskres_pipeline("glyph-clip", class_names=names, random_state=0),
     {"taskres__alpha": [0, 0.5, 1, 2, 4], "taskres__enhanced_base": [False, True]},
     cv=4,
-    scoring="neg_log_loss",  # accuracy has too many ties on 20 images a fold
+    scoring="neg_log_loss",  # accuracy has too many ties on 20 images per fold
 ).fit(images[train], y[train])
 print(f"\nbest of the search on 80 images: {search.best_params_}")
 accuracy_found = search.best_estimator_.score(images[test], y[test])

@@ -65,7 +65,7 @@ assert np.array_equal(exchanged.predict_proba(X), model["taskres"].predict_proba
 # %%
 # Serve embeddings
 # ----------------
-# Where images are embedded elsewhere, a fresh process needs the classifier alone, and no torch.
+# If images are embedded elsewhere, a fresh process needs the classifier alone, and no torch.
 
 np.save(folder / "embeddings.npy", X)
 CLIENT = """

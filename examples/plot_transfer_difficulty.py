@@ -11,8 +11,8 @@ ways.
 # %%
 # Twelve tasks
 # ------------
-# 900 digits as they are, and spoiled. The labels stay the same, and so does which 16 images a class
-# are trained on: only what CLIP makes of the images differs.
+# 900 digits as they are, and spoiled. The labels stay the same, and so does which 16 images per
+# class are trained on: only what CLIP makes of the images differs.
 
 import sys
 import warnings
@@ -76,7 +76,7 @@ X = tasks["right half hidden"]
 before = TransferDifficultyDisplay.from_estimator(clf, X[test], y[test], display_labels=names)
 
 # %%
-# Where zero-shot is good already and the task is not easy, training can end below zero-shot, and a
+# If zero-shot is good already and the task is not easy, training can end below zero-shot, and a
 # warning says so. It is a reason to compare, not a forecast: below, this task gains.
 
 with warnings.catch_warnings(record=True) as caught:
@@ -105,7 +105,7 @@ assert gains.worse_[0] == hardest
 # Over all tasks
 # --------------
 # The paper's Figure 4, on twelve small tasks: harder transfers tend to have larger residuals. All
-# were trained for the same number of steps, since residuals grow with them; where tasks differ in
+# were trained for the same number of steps, since residuals grow with them; if tasks differ in
 # that, ``n_steps`` fits them anew. None ends below zero-shot.
 
 zero_shot = ZeroShotClassifier(**text).fit(None, range(10))

@@ -1,4 +1,4 @@
-"""What the processor multiplies fast, said without torch where that can be."""
+"""What the processor multiplies fast, said without torch if that can be."""
 
 import platform
 import sys

@@ -18,7 +18,7 @@ def resolve_device(device=None, dtype="float32"):
     Parameters
     ----------
     device : None, str or torch.device
-        None takes CUDA where there is one, else Apple's MPS, else the CPU.
+        None takes CUDA if there is one, else Apple's MPS, else the CPU.
     dtype : str or numpy.dtype, default="float32"
         What will be computed with: None does not take MPS for float64, which it lacks.
 
@@ -72,7 +72,7 @@ def _available(kind):
 def fastest_precision(device):
     """Return the precision in which a device multiplies matrices fastest.
 
-    It is "bfloat16" where there are units for it: CUDA from compute capability 8.0 on, and what
+    It is "bfloat16" if there are units for it: CUDA from compute capability 8.0 on, and what
     `has_bfloat16_units` says of processors.
     """
     if device.type == "cuda":

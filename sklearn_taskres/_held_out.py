@@ -9,7 +9,7 @@ _MOST_FOLDS = 5
 
 
 def images_per_class(y):
-    """Median number of rows a class, of the classes that have any."""
+    """Median number of rows per class, of the classes that have any."""
     counts = np.bincount(y)
     return float(np.median(counts[counts > 0]))
 
@@ -28,7 +28,7 @@ def shot_folds(y, rng):
     -------
     list of (ndarray, ndarray)
         Rows to fit on and rows held out, of min(5, images of the smallest class) folds; an empty
-        list where a class has one image, so that nothing can be held out.
+        list if a class has one image, so that nothing can be held out.
     """
     n_folds = min(_MOST_FOLDS, np.bincount(y).min())
     if n_folds < 2:

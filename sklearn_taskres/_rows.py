@@ -27,7 +27,7 @@ def working_dtype(X):
 
 
 def chunks(X):
-    """Yield a slice and its rows in the dtype of computation; all at once where X isn't streamed.
+    """Yield a slice and its rows in the dtype of computation; all at once if X isn't streamed.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def chunks(X):
 
 
 def check_finite(X):
-    """Raise scikit-learn's ValueError where a row holds NaN or infinity.
+    """Raise scikit-learn's ValueError if a row holds NaN or infinity.
 
     Parameters
     ----------

@@ -1,5 +1,6 @@
 """Data for few-shot tasks: folders of images, and k images per class drawn from any labels."""
 
+import csv
 import itertools
 import os
 from collections.abc import Iterable
@@ -28,7 +29,10 @@ _MOST_VALIDATION_SHOTS = 4
 
 
 def load_image_folder(
-    folder: str | PathLike[str], *, on_error: Literal["raise", "warn"] = "raise"
+    folder: str | PathLike[str],
+    *,
+    on_error: Literal["raise", "warn"] = "raise",
+    corrections: str | PathLike[str] | None = None,
 ) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
     """List the images in a folder that has one folder per class.
 
@@ -44,6 +48,11 @@ def load_image_folder(
         UnreadableImagesError, which lists them. "warn" decodes every image once, leaves out those
         that can't be read, and warns which. Take it for folders that nobody has looked through; it
         takes a few milliseconds per photo, much less than encoding.
+    corrections : str or path-like, optional
+        A CSV file with the columns ``image`` and ``label``, as the page of
+        :func:`~sklearn_taskres.inspection.review` saves it. An image that it names gets that label,
+        and none with an empty label is listed. Images elsewhere are added. Paths are taken from the
+        working folder, or else from `folder`. No file is moved.
 
     Returns
     -------
@@ -56,7 +65,7 @@ def load_image_folder(
     ------
     ValueError
         If `folder` is not a folder, has no class folders, or one of them holds no image that can be
-        read.
+        read; or if the corrections lack a column, or name an image that is not there.
 
     Warns
     -----
@@ -95,8 +104,30 @@ def load_image_folder(
     if on_error == "warn":
         paths = _readable(paths, folder)
         _refuse_empty(paths, folder, "hold no image that can be read")
-    labels = np.repeat(list(paths), [len(found) for found in paths.values()])
-    return np.array([str(path) for found in paths.values() for path in found]), labels
+    labels = {path: name for name, found in paths.items() for path in found}
+    if corrections is not None:
+        labels = _corrected(labels, Path(corrections), folder)
+    order = sorted(labels, key=lambda path: (labels[path], path))
+    return np.array([str(path) for path in order]), np.array([labels[path] for path in order])
+
+
+def _corrected(labels: dict[Path, str], file: Path, folder: Path) -> dict[Path, str]:
+    """Apply the corrections in a file to the label of each path."""
+    with file.open(newline="", encoding="utf-8-sig") as content:
+        rows = list(csv.DictReader(content))
+    if rows and not {"image", "label"} <= rows[0].keys():
+        raise ValueError(
+            f"{file} must have the columns image and label. It has {list(rows[0])[:5]}."
+        )
+    labels = dict(labels)
+    listed = {path.resolve(): path for path in labels}
+    for row in rows:
+        named = [Path(row["image"]), folder / row["image"]]
+        path = next((path for path in named if path.is_file()), None)
+        if path is None:
+            raise ValueError(f"{file} names the image {row['image']!r}, which is not a file.")
+        labels[listed.get(path.resolve(), path)] = row["label"] or ""
+    return {path: label for path, label in labels.items() if label}
 
 
 def _refuse_empty(paths: dict[str, list[Path]], folder: Path, what: str) -> None:

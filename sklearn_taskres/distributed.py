@@ -69,7 +69,7 @@ class BatchEncoder:
     on_error : {"raise", "null"}, default="raise"
         What an unreadable image does. "raise" ends the batch with the error that lists all of them.
         "null" gives it None for an embedding and the reason in the column "error", which is None
-        for the other rows: one corrupt file among a million is no reason to lose a job.
+        for the other rows: one corrupt file among a million does not end a job.
     dtype : {"float16", "float32"}, default="float16"
         Of the embeddings. float16 takes half of the space and keeps a cosine of 0.999999; raw
         embeddings of CLIP fit into it.
@@ -311,7 +311,7 @@ def encode_shards(
     batch_size: int = 1024,
     verbose: int = 1,
 ) -> ShardSummary:
-    """Encode files of parquet into a folder, one file for each, and go on where a run was killed.
+    """Encode files of parquet into a folder, one file for each, and go on if a run was killed.
 
     A file is written under another name and renamed when it is whole, and a file that is there is
     skipped. So the same call goes on after a crash, and several machines share the work if each

@@ -147,7 +147,7 @@ def empty_memory_cache():
 
 @pytest.fixture(scope="session")
 def test_data():
-    """Folder of real embeddings and images, where SKLEARN_TASKRES_TEST_DATA names one."""
+    """Folder of real embeddings and images, if SKLEARN_TASKRES_TEST_DATA names one."""
     folder = os.environ.get("SKLEARN_TASKRES_TEST_DATA")
     if folder is None:
         pytest.skip("SKLEARN_TASKRES_TEST_DATA is not set")

@@ -1,6 +1,6 @@
 """CoOp without a text tower, so that scikit-learn's checks, whose data no CLIP made, can run on it.
 
-All of CoOpClassifier's own code runs, but for the refusal of a base that is no text. In place of
+All of CoOpClassifier's own code runs, except the refusal of a base that is not text. In place of
 the frozen tower stands g(v) = t + mean of v, with t the class means of the images.
 """
 

@@ -107,7 +107,7 @@ def killed_writer(store, folder):
 
 
 def paths_rate():
-    """Files a second that `digests` knows, and knows with `get` (a fresh folder of small files)."""
+    """Files per second that `digests` knows, and knows with `get` (fresh folder, small files)."""
     with tempfile.TemporaryDirectory() as images, tempfile.TemporaryDirectory() as folder:
         paths = [f"{images}/{i}.png" for i in range(N)]
         for i, path in enumerate(paths):

@@ -1,4 +1,4 @@
-"""TaskResGDAClassifier held against all other methods, and where its Gaussian should step back.
+"""TaskResGDAClassifier held against all other methods, and if its Gaussian should step back.
 
 Run ``SKLEARN_TASKRES_TEST_DATA=<folder> python tests/measure_taskres_gda.py [PART ...]``; without
 parts all run, in about half an hour on two cores. Textures (dtd, 47 classes) are drawn from val and

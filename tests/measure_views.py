@@ -1,7 +1,7 @@
 """What augmented views do to TaskRes on digits: crops without flip, paired with no views.
 
-Run ``python tests/measure_views.py`` (a minute): five draws at 1, 2 and 4 images a class, ten views
-an image, tested on all other rows; mean accuracies and paired differences in percent.
+Run ``python tests/measure_views.py`` (a minute): five draws at 1, 2 and 4 images per class, ten
+views per image, tested on all other rows; mean accuracies and paired differences in percent.
 """
 
 import numpy as np

@@ -101,7 +101,7 @@ def test_engines_embed_as_torch(family, backend, make_clip, images):
 
 
 def test_bfloat16_in_openvino(images):
-    """In bfloat16 rows stay near float32's; where the processor lacks it they are float32's."""
+    """In bfloat16 rows stay near float32's; if the processor lacks it they are float32's."""
     expected = featurizer("glyph-clip").transform(images)
     actual = featurizer("glyph-clip", "openvino", precision="bfloat16").transform(images)
     assert lowest_cosine(actual, expected) > 0.9995
@@ -210,7 +210,7 @@ def test_auto_is_the_fastest_that_is_installed(installed, precision, expected, m
 
 
 def test_auto_leaves_a_gpu_to_torch(monkeypatch):
-    """Where torch would take a GPU, an engine on the CPU is no choice."""
+    """If torch would take a GPU, an engine on the CPU is not a choice."""
     monkeypatch.setattr("sklearn_taskres._device._available", lambda kind: True)
     assert plan._automatic(None, "float32") == "torch"
 
@@ -428,7 +428,7 @@ def test_towers_lie_in_the_cache_folder(tmp_path, tiny_clip, images, own_home):
     assert len(tower_folders(root)) == 1
     cache.clear_towers()
     assert not root.exists()
-    cache.clear_towers()  # twice is no error
+    cache.clear_towers()  # twice is not an error
 
 
 @pytest.mark.parametrize("backend", ENGINES)

@@ -215,15 +215,15 @@ def test_lines_of_older_versions_count(file, tmp_path):
 
 
 def test_methods_that_need_text_are_skipped(file, tmp_path, capsys):
-    """With one sentence where all methods are run, with an error where one is asked for."""
+    """With one sentence if all methods are run, with an error where one is asked for."""
     options = ["accuracy", "--features", str(file), "--output", str(tmp_path)]
     main([*options, "--shots", "1", "--seeds", "0"])
     lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-    needy = {"coop", "taskres-enhanced", "taskres-enhanced-only"}
-    assert {line["method"] for line in lines} == METHODS.keys() - needy
+    need_encoder = {"coop", "taskres-enhanced", "taskres-enhanced-only"}
+    assert {line["method"] for line in lines} == METHODS.keys() - need_encoder
     said = [s for s in capsys.readouterr().err.splitlines() if "text tower takes part" in s]
     assert len(said) == 1
-    assert all(name in said[0] for name in needy)
+    assert all(name in said[0] for name in need_encoder)
     with pytest.raises(SystemExit, match=r"coop: the text tower .* Run them with --data"):
         run(file, tmp_path, "--methods", "taskres", "coop")
 

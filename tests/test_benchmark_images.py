@@ -319,7 +319,7 @@ def test_a_cell_that_another_process_holds_is_not_run(tmp_path, finishes):
 
 
 def test_a_cell_is_complete_only_with_all_its_tests(root, tmp_path):
-    """Where the file was cut between ImageNet's lines, the cell is redone, all lines at once."""
+    """If the file was cut between ImageNet's lines, the cell is redone, all lines at once."""
     lines = run(root, tmp_path, "--data-sets", "imagenet", "--methods", "zero-shot")
     path = tmp_path / "results.jsonl"
     assert [line["test"] for line in lines] == ["imagenet", *VARIANTS]
@@ -351,7 +351,7 @@ def test_variants_are_judged_among_their_own_classes(root, tmp_path, predictors)
 
 
 def test_a_data_set_is_judged_among_all_its_classes(textures, tmp_path, predictors):
-    """Also where its own test images lack one: only ImageNet's variants choose among fewer."""
+    """Also if its own test images lack one: only ImageNet's variants choose among fewer."""
     path, split = split_of(textures)
     split["test"] = [item for item in split["test"] if item[1] != 2]
     path.write_text(json.dumps(split))

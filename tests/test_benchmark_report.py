@@ -93,7 +93,7 @@ some_cells = st.dictionaries(
 @settings(max_examples=150, deadline=None)
 @given(some_cells)
 def test_entries_are_what_a_naive_recomputation_gives(cells):
-    """Mean and deviation of each data set; the average, just where all data sets have the cell."""
+    """Mean and deviation of each data set; the average, just if all data sets have the cell."""
     lines = [line(*place, accuracy=accuracy) for place, accuracy in cells.items()]
     groups, data_sets = grouped(lines), {place[0] for place in cells}
     average = report_tables.few_shot_average(groups, "RN50")
@@ -578,7 +578,7 @@ def test_variants_are_drawn_where_there_is_nothing_else(figures):
 
 
 @pytest.mark.parametrize(
-    ("data_sets", "shots", "where"),
+    ("data_sets", "shots", "if"),
     [
         (("dtd", "imagenet"), (1, 16), "imagenet, 16 images per class"),
         (("dtd", "imagenet"), (1, 4), "average of 2 data sets, 4 images per class"),

@@ -351,7 +351,7 @@ def test_memory_drops_the_least_recently_used():
     put(cache, [3])
     assert cache.size == 3 * weight
     assert kept(cache, range(4)) == {0, 2, 3}
-    put(cache, [3])  # replacing is no growth
+    put(cache, [3])  # replacing is not growth
     assert cache.entries == 3
     cache.evict(weight)
     assert kept(cache, range(4)) == {3}
@@ -1157,7 +1157,7 @@ def test_a_folder_deleted_under_way_is_made_again(tmp_path):
 
 
 def test_a_folder_deleted_in_the_middle_of_a_put_is_made_again(tmp_path, monkeypatch):
-    """The put is tried once more where its database has gone."""
+    """The put is tried once more if its database has gone."""
     cache = EmbeddingCache(tmp_path / "cache")
     put(cache, [1])
     write, calls = sqlite._write, []
@@ -1191,7 +1191,7 @@ def test_a_database_that_fails_costs_one_warning(tmp_path, monkeypatch, message)
 
 @posix_only
 def test_a_full_disk_costs_one_warning(tmp_path):
-    """Where nothing more fits, what was kept is served, the rest is not kept, nothing is wrong."""
+    """If nothing more fits, what was kept is served, the rest is not kept, nothing is wrong."""
     cache = EmbeddingCache(tmp_path)
     put(cache, range(100))
 
@@ -1279,7 +1279,7 @@ def test_a_journal_that_ends_is_no_reason_not_to_clear(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_clear_does_not_harm_a_writer(tmp_path):
-    """Clearing again and again while another process puts is no error and no warning there."""
+    """Clearing while another process puts is neither an error nor a warning there."""
     cache = EmbeddingCache(tmp_path)
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=put_for_a_second, args=(cache, sqlite._PRAGMAS))

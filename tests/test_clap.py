@@ -118,7 +118,7 @@ def test_a_large_penalty_holds_the_weights(penalty, dtype):
 
 
 def test_a_moderate_penalty_reaches_its_minimum():
-    """Where plain SGD diverges, the shortened steps still find where the gradients cancel."""
+    """If plain SGD diverges, the shortened steps still find where the gradients cancel."""
     X, y, t = problem()
     assert stable_reach(np.full(5, 100.0), 0.1)[0] < 0.6  # plain SGD: 0.1 * 2 * 100 / 5 = 4 > 3.8
     clf = CLAPClassifier(t, penalty=100).fit(X, y)

@@ -187,7 +187,7 @@ def test_start_is_that_of_torch_layers():
 
 @pytest.mark.parametrize("branch", ["image", "text"])
 def test_it_learns(branch):
-    """Where the class embeddings are poor, training images lift the accuracy."""
+    """If the class embeddings are poor, training images lift the accuracy."""
     X, y, t = problem(n_rows=100, d=32)
     poor = t + np.random.default_rng(3).normal(scale=0.6, size=t.shape)
     zero_shot = ZeroShotClassifier(poor).fit(X, y).score(X, y)
@@ -224,7 +224,7 @@ def test_parameters_are_counted():
     [(1, 47, 32, 100), (4, 47, 32, 100), (5, 47, 32, 50), (16, 1000, 32, 24), (1, 3, 32, 100)],
 )
 def test_automatic_epochs(n_shots, n_classes, batch_size, expected):
-    """100 epochs up to 4 images a class, else 50, and never more than 12 400 steps."""
+    """100 epochs up to 4 images per class, else 50, and never more than 12 400 steps."""
     y = np.repeat(np.arange(n_classes), n_shots)
     assert auto_max_epochs(y, batch_size, many=50) == expected
     X, y, t = problem()

@@ -138,7 +138,7 @@ instances = [clf for clf, _ in CLASSIFIERS]
 @scikit_learn_data
 @parametrize_with_checks(instances, expected_failed_checks=expected_failures)
 def test_scikit_learn_checks(estimator, check):
-    """Every classifier keeps scikit-learn's contract, but for what the table lists."""
+    """Every classifier keeps scikit-learn's contract, except for what the table lists."""
     check(estimator)
 
 
@@ -152,7 +152,7 @@ def test_scikit_learn_checks_of_the_defaults(estimator, check):
 @scikit_learn_data
 @parametrize_with_checks(instances, expected_failed_checks=expected_failures_in_float32)
 def test_scikit_learn_checks_in_float32(estimator, check, monkeypatch):
-    """The same where all computation is in float32, which the checks' own data seldom ask for."""
+    """The same if all computation is in float32, which the checks' own data seldom ask for."""
     monkeypatch.setattr("sklearn_taskres._classifiers.base._DTYPES", [np.float32])
     check(estimator)
 

@@ -200,7 +200,7 @@ def test_underscores_are_read_as_the_base_reads_them(small):
     ("n_images", "n_epochs"), [(1, 50), (2, 100), (4, 100), (5, 200), (8, 200), (16, 200)]
 )
 def test_automatic_epochs(n_images, n_epochs):
-    """The median number of images a class decides, as published."""
+    """The median number of images per class decides, as published."""
     published = {"batch_size": None, "one": 50, "many": 200}
     assert auto_max_epochs(np.repeat([0, 1, 2], n_images), **published) == n_epochs
     y = np.repeat([0, 1, 2], [n_images, n_images, 99])
@@ -226,7 +226,7 @@ def test_the_shared_model_stays_as_it_is(small):
 
 
 def test_padding_is_not_computed(small):
-    """Prompts end behind the longest one where nothing reads the padding."""
+    """Prompts end behind the longest one if nothing reads the padding."""
     text, _, _ = small
     tower = text.prompt_tower(["cat", "dog"], 3)
     assert tower._tokens.shape == (2, 7)  # start, 3 vectors, name, full stop, end
@@ -312,7 +312,7 @@ def test_search_and_cross_validation(small):
 
 
 def test_selected_classes_keep_their_columns(small):
-    """select_classes keeps logits, and the contexts of its classes where each has one."""
+    """select_classes keeps logits, and the contexts of its classes if each has one."""
     text, X, y = small
     for class_specific in (False, True):
         clf = coop(text, class_specific=class_specific).fit(X, y)
@@ -337,7 +337,7 @@ def test_an_added_name_gets_the_learned_context(small):
 
 
 def test_no_class_is_added_to_contexts_of_their_own(small):
-    """Where each class has learned its own context, a new one has none."""
+    """If each class has learned its own context, a new one has none."""
     text, X, y = small
     clf = coop(text, class_specific=True).fit(X, y)
     with pytest.raises(ValueError, match="can't add classes without images: with class_specific"):
@@ -346,7 +346,7 @@ def test_no_class_is_added_to_contexts_of_their_own(small):
 
 
 def test_a_pickle_predicts_without_torch(small, tmp_path):
-    """A fitted classifier holds no tower, and predicts where any import of torch raises."""
+    """A fitted classifier holds no tower, and predicts if any import of torch raises."""
     text, X, y = small
     clf = coop(text).fit(X, y)
     payload = pickle.dumps(clf)

@@ -24,7 +24,7 @@ def labels(draw):
 @settings(deadline=None)
 @given(y=labels(), k=st.integers(1, 20), seed=st.integers(0, 2**31))
 def test_few_shot_protocol(y, k, seed):
-    """k a class without replacement, all where there are fewer, validation from what is left."""
+    """k a class without replacement, all if there are fewer, validation from what is left."""
     y = np.array(y)
     train, validation = sample_few_shot(y, k, validation=True, random_state=seed)
     drawn = np.concatenate([train, validation])
@@ -47,7 +47,7 @@ def test_few_shot_samples_are_seeded(y, k, seed):
 @settings(deadline=None)
 @given(y=labels(), k=st.integers(1, 19), seed=st.integers(0, 2**31))
 def test_more_shots_extend_fewer(y, k, seed):
-    """The draw of k images a class lies within that of k + 1, as curves over shots want it."""
+    """The draw of k images per class lies within that of k + 1, as curves over shots want it."""
     few, more = (set(sample_few_shot(y, n, random_state=seed).tolist()) for n in (k, k + 1))
     assert few <= more
 

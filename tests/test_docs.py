@@ -3,6 +3,8 @@
 import re
 import runpy
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,24 @@ PAGES = [
     for path in sorted(DOCS.rglob("*.rst"))
     if not {"generated", "auto_examples", "_build", "_templates"} & set(path.parts)
 ]
-#: What a code block may be that is no doctest: lines for a shell, and pictures of folders.
+#: What a code block may be that is not a doctest: lines for a shell, and pictures of folders.
 NOT_PYTHON = {"bash", "text"}
+
+
+#: Breaks each rule of the script once; "~" keeps the script from finding them here.
+PHRASES = ["Images a~ class.", "It is so whe~re t is text.", "Fast be~side it.", "All bu~t for it."]
+PHRASES += ["That is n~o error."]
+
+
+@pytest.mark.parametrize(("place", "phrase"), list(enumerate(PHRASES)))
+def test_the_script_finds_what_has_plainer_words(tmp_path, place, phrase):
+    """Each rule is seen to be broken; a plain text passes."""
+    script = [sys.executable, DOCS / "check_words.py", tmp_path]
+    for text, count in ((phrase.replace("~", ""), 1), ("One row per image.", 0)):
+        (tmp_path / "README.md").write_text(f"{text}\n", encoding="utf-8")
+        found = subprocess.run(script, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
+        assert found.returncode == count
+        assert found.stdout.splitlines()[place].startswith(f"   {count}  ")
 
 
 def test_every_public_name_has_a_page():

@@ -114,7 +114,7 @@ def test_a_parallel_search_encodes_each_image_once(tiny_clip, paths, tmp_path, m
         return encode_images(self, pixels)
 
     monkeypatch.setattr(Encoder, "encode_images", slowly)
-    monkeypatch.setattr(claims_module, "LEASE", 300)  # a busy machine is no stopped process
+    monkeypatch.setattr(claims_module, "LEASE", 300)  # a busy machine is not a stopped process
     patient = functools.partial(sqlite.FolderStore, limits=sqlite.Limits(patience=300))
     monkeypatch.setattr(cache_module, "FolderStore", patient)
     clip = CLIPFeaturizer(tiny_clip, cache=tmp_path / "cache", batch_size=2, device="cpu")

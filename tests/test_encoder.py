@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -275,6 +276,8 @@ def test_offline_needs_no_quick_gelu():
     ("error", "reason"),
     [
         (ConnectionError("no route to host"), "no connection to the hub"),
+        (socket.gaierror(-3, "Temporary failure in name resolution"), "could not be resolved"),
+        (RuntimeError("[Errno -2] Name or service not known"), "could not be resolved"),
         (_hub_error(RepositoryNotFoundError), "the hub does not have it"),
         (_hub_error(GatedRepoError), "registered users"),
         (RuntimeError("checksum\nand more"), "downloaded: checksum. Get"),
@@ -509,7 +512,7 @@ def test_a_text_tower_with_code(hostile, tmp_path):
 
 
 def test_other_settings_of_a_tokenizer(hostile):
-    """A configuration can't choose where a tokenizer is read from."""
+    """A configuration can't choose the place that a tokenizer is read from."""
     name = hostile({"tokenizer_kwargs": {"bpe_path": "/etc/passwd"}})
     with pytest.raises(ValueError, match="sets 'bpe_path' in 'tokenizer_kwargs', which is refused"):
         find_model(name, None).tokenizer()
@@ -628,7 +631,7 @@ def test_importing_leaves_the_threads_of_children_alone():
 
 
 def test_tokenizer_files_are_in_the_fingerprint(tmp_path, clip_writer):
-    """A folder whose tokenizer changed is another model; a note beside it changes nothing."""
+    """A folder whose tokenizer changed is another model; a note next to it changes nothing."""
     save_clip, configs = clip_writer
     text_cfg = {**configs["vit"]["text_cfg"], "hf_tokenizer_name": "own"}
     name = save_clip(tmp_path, {**configs["vit"], "text_cfg": text_cfg})
@@ -725,7 +728,7 @@ def bundled(tmp_path, clip_writer, monkeypatch):
 
 
 def test_cut_vocabulary_embeds_like_the_whole(bundled):
-    """Prompts of known words embed as before the vocabulary was cut, but for float16."""
+    """Prompts of known words embed as before the vocabulary was cut, except for float16."""
     model, tokenizer = bundled
     with torch.inference_mode():
         expected = model.encode_text(tokenizer(["a photo of a cat."])).numpy()

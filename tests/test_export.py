@@ -251,10 +251,18 @@ def test_a_custom_transformer_is_refused(tmp_path):
 
 def test_every_estimator_can_be_written():
     """A new one is not forgotten; a search is written as what it found."""
-    public = {
-        name for name in sklearn_taskres.__all__ if name.endswith(("Classifier", "Featurizer"))
-    }
-    assert set(_CLASSES) == public
+    public = {getattr(sklearn_taskres, name) for name in sklearn_taskres.__all__ if name[0] != "_"}
+    estimators = {kind for kind in public if hasattr(kind, "get_params")}
+    searches = {sklearn_taskres.TaskResClassifierCV}
+    assert {kind.__name__ for kind in estimators - searches} == _CLASSES
+
+
+def test_a_class_of_a_users_own_is_refused(tmp_path):
+    """A namesake of ours would be read as ours, and predict something else."""
+    base, X, y = data()
+    namesake = type("TaskResClassifier", (TaskResClassifier,), {})
+    with pytest.raises(TypeError, match="Only estimators of sklearn_taskres can be written"):
+        push_to_hub(namesake(base, max_epochs=3).fit(X, y), tmp_path)
 
 
 @pytest.mark.parametrize("kind", [*LINEAR, "tip", "image adapter", "prolip"])
@@ -393,7 +401,7 @@ def test_a_repository_is_made_and_filled(monkeypatch):
 
 
 def test_reading_needs_no_torch(tmp_path):
-    """from_hub and prediction from embeddings work where torch can't be imported."""
+    """from_hub and prediction from embeddings work if torch can't be imported."""
     base, X, y = data()
     clf = TaskResClassifier(base, max_epochs=3).fit(X, y)
     push_to_hub(clf, tmp_path / "out")

@@ -99,7 +99,7 @@ def test_two_classes_equal_the_naive_pseudo_inverse():
 
 
 def test_classes_of_unequal_size_are_equally_likely():
-    """The prior is uniform, however many images a class has."""
+    """The prior is uniform, however many images per class has."""
     X, y, t = problem()
     few = (y != 0) | (np.arange(len(y)) < 10)
     clf = GDAClassifier(t, alpha=1.0).fit(X[few], y[few])
@@ -119,7 +119,7 @@ def test_row_order_does_not_matter(seed):
     assert_allclose(clf.intercept_, intercept, rtol=1e-10, atol=1e-10)
 
 
-# where there is no scatter ------------------------------------------------------------------
+# if there is no scatter ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("alpha", ["auto", 0.5])
@@ -229,7 +229,7 @@ def test_auto_depends_on_the_seed_alone():
 
 
 def test_alpha_is_the_default_where_it_cannot_be_searched():
-    """Two images a class, or one class with one image, leave 0.02 (N - K) / (N - 1)."""
+    """Two images per class, or one class with one image, leave 0.02 (N - K) / (N - 1)."""
     X, y, t = problem(2)
     assert GDAClassifier(t).fit(X, y).alpha_ == pytest.approx(0.02 * 5 / 9)
     X, y, t = problem(3)

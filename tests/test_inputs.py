@@ -154,7 +154,7 @@ def accuracies(y_few, names=NAMES):
 
 @pytest.mark.parametrize("kept", [[1, 2, 3], [1, 4], [0, 1], [0, 3], [4, 2]])
 def test_integer_labels_index_a_sequence_and_it_is_said(kept):
-    """Whichever classes a fold lacks, 0 among them, the others keep their names and rows."""
+    """Whichever classes per fold lacks, 0 among them, the others keep their names and rows."""
     with pytest.warns(UserWarning, match=r"taken as positions in class_names") as caught:
         clf = accuracies(kept)
     assert len(caught) == 1
@@ -174,7 +174,7 @@ def test_a_learning_curve_over_sorted_labels_has_scores():
 
 
 def test_labels_beyond_the_names_are_refused():
-    """Labels that count from 1 and reach their last are no positions."""
+    """Labels that count from 1 and reach their last are not positions."""
     clf = ZeroShotClassifier(t, class_names=NAMES)
     assert_array_equal(clf.fit(X, y + 1).base_, t)  # as many labels as names
     with pytest.raises(ValueError, match=r"class_names has 5 names for 4 labels \(2 to 5\)"):
@@ -253,7 +253,7 @@ def test_lists_that_are_cut_say_so():
 @pytest.mark.model
 @pytest.mark.parametrize("clf", [ZeroShotClassifier(), CoOpClassifier(n_context=2, max_epochs=1)])
 def test_a_list_of_names_adds_classes_if_labels_are_names(clf):
-    """It is the dict of each name to itself; where labels are numbers it stays an error."""
+    """It is the dict of each name to itself; if labels are numbers it stays an error."""
     text = CLIPTextFeaturizer("glyph-clip")
     names = ["one", "seven"]
     rows = np.repeat(text.transform(names), 4, axis=0)

@@ -248,7 +248,7 @@ def test_training_length_counts_steps(task):
     "estimator", [ZeroShotClassifier(), TaskResClassifier(residual="image", max_epochs=1)]
 )
 def test_no_residual_is_said_so(task, estimator):
-    """Where no residual on the text was learned, there is no magnitude of zero."""
+    """If no residual on the text was learned, there is no magnitude of zero."""
     clf, X, y = task
     fitted = estimator.set_params(base=clf.base_).fit(X, y)
     with pytest.raises(ValueError, match="holds no residual on the text"):
@@ -488,7 +488,7 @@ def test_alpha_reads_both_searches(task):
 
 
 def test_alpha_takes_the_best_of_other_parameters():
-    """Where more was searched, each alpha stands with its best candidate; a table will do."""
+    """If more was searched, each alpha stands with its best candidate; a table will do."""
     pandas = pytest.importorskip("pandas")
     table = {
         "param_taskres__alpha": [0, 0, 1, 1],

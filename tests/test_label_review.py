@@ -38,7 +38,7 @@ def test_wrong_labels_come_first(task):
 
 
 def test_only_images_of_a_class_are_not_judged(task):
-    """An image that is alone in its class trains in each fold and is no suspect."""
+    """An image that is alone in its class trains in each fold and is not a suspect."""
     base, X, y = task
     some = [0, 3, 6, 1, 4, 7, 2]
     found = label_suspects(ZeroShotClassifier(base), X[some], y[some], cv=3)

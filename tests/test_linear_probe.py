@@ -16,7 +16,7 @@ from sklearn_taskres._held_out import shot_folds
 
 
 def problem(n_shots=4, n_classes=4, d=10, dtype=np.float64, seed=0):
-    """Rows around class centres, with lengths that vary, and integer labels that are no names."""
+    """Rows around class centres, with lengths that vary, and integer labels that are not names."""
     rng = np.random.default_rng(seed)
     y = np.tile(np.arange(n_classes), n_shots)
     X = rng.normal(size=(n_classes, d))[y] + rng.normal(size=(len(y), d))
@@ -104,7 +104,7 @@ def test_search_finds_the_peak_of_its_grid(eighths):
 
 
 def test_search_takes_the_smallest_of_equal_candidates():
-    """Where all are equal, the strongest penalty stays."""
+    """If all are equal, the strongest penalty stays."""
     assert coarse_to_fine(lambda C: 0) == pytest.approx(1e-6)
 
 
@@ -154,7 +154,7 @@ def test_one_image_a_class_takes_the_default():
 
 
 def test_last_fit_alone_warns_of_its_iterations():
-    """Candidates that run out of iterations are no news; the classifier itself is."""
+    """Candidates that run out of iterations are not news; the classifier itself is."""
     X, y = problem()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -168,7 +168,7 @@ def test_last_fit_alone_warns_of_its_iterations():
 
 
 def test_no_text_is_needed():
-    """Labels are no names, and there is neither a base nor a parameter for one."""
+    """Labels are not names, and there is neither a base nor a parameter for one."""
     X, y = problem()
     clf = LinearProbeClassifier(10).fit(X, y)
     assert not {"base", "class_names", "base_norm", "logit_scale"} & set(clf.get_params())

@@ -88,7 +88,7 @@ def rounding(logits):
 
 
 def assert_highest(predicted, labels, logits):
-    """Check that each predicted label has the highest logit, but for rounding."""
+    """Check that each predicted label has the highest logit, except for rounding."""
     chosen = logits[np.arange(len(logits)), np.searchsorted(labels, predicted)]
     assert np.isin(predicted, labels).all()
     assert (chosen >= logits.max(axis=1) - rounding(logits)).all()
@@ -151,7 +151,7 @@ def test_the_whole_stays_and_a_selection_of_a_selection_is_one(i):
 
 @each_classifier
 def test_twins_are_two_classes(i):
-    """Both labels of a name are kept, alone too; where nothing was learned they score the same."""
+    """Both labels of a name are kept, alone too; if nothing was learned they score the same."""
     X = arrays()[-1][:50]
     part = whole(i).select_classes(TWINS[0])
     assert_array_equal(part.classes_, TWINS[0])

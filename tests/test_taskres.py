@@ -180,7 +180,7 @@ def test_row_order_does_not_matter_in_a_full_batch():
      (32, 256, 1000, 99), (1, 1, 13_000, 1)],
 )  # fmt: skip
 def test_auto_epochs_follow_the_recipe(images, batch_size, n_classes, epochs):
-    """100 epochs up to 4 images a class, else 200, and never more steps than ImageNet's recipe."""
+    """100 epochs up to 4 images per class, else 200, never more steps than ImageNet's recipe."""
     y = np.repeat(np.arange(n_classes), images)
     assert auto_max_epochs(y, batch_size, many=200) == epochs
 
@@ -439,7 +439,7 @@ def test_labels_that_a_sequence_can_not_be_matched_with_are_refused():
 
 
 def test_a_sequence_is_never_matched_by_a_guess():
-    """Where labels may count from 1 a missing class is an error, not a neighbour's row."""
+    """If labels may count from 1 a missing class is an error, not a neighbour's row."""
     X, y, t = problem()
     clf = TaskResClassifier(base=t, max_epochs=2)
     assert_array_equal(clone(clf).fit(X, y + 1).base_, t)
@@ -529,7 +529,7 @@ def test_unit_norm_images_draw_a_warning_where_their_norm_counts():
 
 
 def test_embeddings_of_another_model_draw_a_warning():
-    """Where zero-shot is at chance on the training rows, base and X are told apart."""
+    """If zero-shot is at chance on the training rows, base and X are told apart."""
     X, y, t = problem(d=40)
     rotated = X @ np.linalg.qr(np.random.default_rng(5).normal(size=(40, 40)))[0]
     with pytest.warns(UserWarning, match="no better than chance. Do base and X come from the same"):
@@ -557,7 +557,7 @@ def test_names_that_are_the_labels_in_another_order_are_refused():
 
 
 def test_a_missing_default_clip_names_the_base(monkeypatch):
-    """Where base=None asks for a CLIP that is not there, the error says that base asked for it."""
+    """If base=None asks for a CLIP that is not there, the error says that base asked for it."""
     monkeypatch.setattr(
         CLIPTextFeaturizer, "transform", lambda *_: (_ for _ in ()).throw(OSError("no weights"))
     )

@@ -34,7 +34,7 @@ from sklearn_taskres import (
 from sklearn_taskres._classifiers.taskres import train_candidates
 from sklearn_taskres._search import jobs
 
-#: Scores that tell candidates apart where accuracies would tie.
+#: Scores that tell candidates apart if accuracies would tie.
 FINE = "neg_log_loss"
 EXACT = {"rtol": 0, "atol": 1e-9}
 GRID = {"alpha": [0, 0.5, 2], "weight_decay": [5e-4, 0.1]}
@@ -387,7 +387,7 @@ def test_folds_by_default():
 
 @pytest.mark.parametrize(("alphas", "alpha"), [([0, 0.5, 1], 0.5), ([2, 1], 1)])
 def test_one_image_leaves_nothing_to_search_on(alphas, alpha):
-    """Where a class has one image the paper's alpha is taken, else the first, and it is said."""
+    """If a class has one image the paper's alpha is taken, else the first, and it is said."""
     X, y, t = problem(noise=0.1)
     search = TaskResClassifierCV(t, alphas=sorted(alphas), max_epochs=5)
     with pytest.warns(UserWarning, match="Some class has one image") as caught:
@@ -400,7 +400,7 @@ def test_one_image_leaves_nothing_to_search_on(alphas, alpha):
 
 
 def test_auto_is_resolved_on_all_rows():
-    """Folds of a 5-shot task have 4 images a class and still get its 200 epochs."""
+    """Folds of a 5-shot task have 4 images per class and still get its 200 epochs."""
     X, y, t = problem(n_rows=20)
     auto = TaskResClassifierCV(t, alphas=[0.5], scoring=FINE).fit(X, y)
     assert auto.n_iter_ == 200
@@ -409,7 +409,7 @@ def test_auto_is_resolved_on_all_rows():
 
 
 def test_groups_reach_the_splitter():
-    """Groups are an argument of fit, and routed where a meta-estimator is asked to."""
+    """Groups are an argument of fit, and routed if a meta-estimator is asked to."""
     X, y, t = problem()
     groups, cv = np.arange(60) // 6, GroupKFold(3)
     ours, theirs = both(X, y, base=t, cv=cv, scoring=FINE, fit={"groups": groups})
@@ -422,7 +422,7 @@ def test_groups_reach_the_splitter():
 
 @pytest.mark.parametrize("scoring", [None, "scorer"])
 def test_weights_go_into_the_scores_where_they_are_routed(scoring):
-    """With routing a score is weighted where scorer or classifier ask for it."""
+    """With routing a score is weighted if scorer or classifier ask for it."""
     X, y, t = problem()
     params = {"max_epochs": 15, "lr": 0.02, "random_state": 0}
     with sklearn.config_context(enable_metadata_routing=True):
@@ -545,7 +545,7 @@ def test_no_seed_gives_candidates_the_same_batches():
 
 
 def test_zero_shot_is_a_candidate():
-    """Where training can only harm, alpha = 0 wins, and the classifier is zero-shot's."""
+    """If training can only harm, alpha = 0 wins, and the classifier is zero-shot's."""
     X, y, t = problem()
     shuffled = np.random.default_rng(0).permutation(y)
     cv = [(np.arange(30), np.arange(30, 60))]

@@ -151,7 +151,7 @@ def test_a_class_without_images_lies_where_its_name_and_the_others_say():
 
 
 def test_class_means_have_no_prior():
-    """Means of the images are no prior for themselves, and a class needs images."""
+    """Means of the images are not a prior for themselves, and a class needs images."""
     X, y, _ = problem()
     clf = TaskResGDAClassifier("class_means", max_epochs=5).fit(X, y)
     assert clf.prior_strength_ == 0

@@ -209,7 +209,7 @@ def test_the_search_finds_what_is_planted():
 
 
 def test_a_given_number_is_not_searched():
-    """alpha searches beside a fixed beta, and the reverse."""
+    """alpha searches with a fixed beta, and the reverse."""
     X, y, t = problem()
     assert TipAdapterClassifier(t, beta=0.7).fit(X, y).beta_ == 0.7
     clf = TipAdapterClassifier(t, alpha=1.3, random_state=0).fit(X, y)
@@ -218,7 +218,7 @@ def test_a_given_number_is_not_searched():
 
 
 def test_one_image_a_class_takes_the_defaults():
-    """Where nothing can be held out, and for fine-tuning, "auto" is 4."""
+    """If nothing can be held out, and for fine-tuning, "auto" is 4."""
     X, y, t = problem()
     clf = TipAdapterClassifier(t, random_state=0).fit(X[:5], y[:5])
     assert (clf.alpha_, clf.beta_) == (4, 4)

@@ -249,7 +249,7 @@ def test_a_gradient_by_hand_knows_no_penalty():
 
 
 def test_a_step_is_two_matrix_products():
-    """Training asks for 4·B·K·D operations a step, and for no others of that order."""
+    """Training asks for 4·B·K·D operations per step, and for no others of that order."""
     X, y, t = problem()
     with FlopCounterMode(display=False) as counter:
         run(X, y, t, gradient=taskres_gradient, batch_size=16, max_epochs=5)
@@ -311,7 +311,7 @@ def test_rows_of_a_memory_map_are_read_by_the_batch(tmp_path):
 
 @pytest.mark.parametrize("order", ["C", "F", "reversed", "read-only"])
 def test_any_layout_of_x_trains_alike_and_stays_as_it_was(order):
-    """Rows are shared with torch where they can be, and copied where they cannot."""
+    """Rows are shared with torch if they can be, and copied if they cannot."""
     X, y, t = problem()
     laid_out = np.asfortranarray(X) if order == "F" else X.copy()
     if order == "reversed":
@@ -360,7 +360,7 @@ def test_small_products_take_few_threads(monkeypatch, width, expected):
 
 
 def test_auto_lowers_products_of_large_classifiers(monkeypatch):
-    """Where the device has units for it, and the gradient's sums are known to be in float32."""
+    """If the device has units for it, and the gradient's sums are known to be in float32."""
     X, y, t = problem(dtype=np.float32)
     monkeypatch.setattr(ENGINE + "fastest_precision", lambda device: "bfloat16")
     full = run(X, y, t, gradient=taskres_gradient, precision="float32")

@@ -39,12 +39,12 @@ def class_names_of(labels: NDArray[Any], class_names: ClassNames) -> list[str]:
 
 
 def _labels_as_names(labels):
-    strangers = [label for label in labels.tolist() if not isinstance(label, str)]
-    if strangers:
+    not_text = [label for label in labels.tolist() if not isinstance(label, str)]
+    if not_text:
         raise ValueError(
             f"A text base needs the names of the classes, and the labels (such as "
-            f"{strangers[0]!r}) are not names. Pass class_names, a sequence in the order of the "
-            f"sorted labels or a dict {{label: name}}; the sequence where a meta-estimator has "
+            f"{not_text[0]!r}) are not names. Pass class_names, a sequence in the order of the "
+            f"sorted labels or a dict {{label: name}}; the sequence if a meta-estimator has "
             f"replaced the labels by numbers."
         )
     return labels.tolist()
@@ -140,7 +140,7 @@ def _check_order(labels, names):
 def _rows_in_order(labels, n_rows, what):
     """Match sorted labels with rows in order, or labels that count from 0 with their rows.
 
-    Where 0 itself is missing, labels may as well count from 1: better an error than a wrong name.
+    If 0 itself is missing, labels may as well count from 1: better an error than a wrong name.
     """
     if len(labels) == n_rows:
         return list(range(n_rows))

@@ -64,8 +64,8 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
     `fit` validates, encodes the labels and finds the class embeddings ``base_`` (n_classes, d) and
     ``logit_scale_``; a sibling writes ``_fit(X, y, sample_weight, views)``, which sets ``coef_``
     and what else its method learns. ``X`` (n, d) are the clean rows, ``views`` (n, v, d) augmented
-    ones or None. ``_class_arrays`` names the arrays that have a row a class, so that
-    `select_classes` and `add_classes` know them; ``_cannot_add_classes`` is the reason where a
+    ones or None. ``_class_arrays`` names the arrays that have a row per class, so that
+    `select_classes` and `add_classes` know them; ``_cannot_add_classes`` is the reason if a
     method can't, and ``_is_not_linear`` what it does to an image that no linear map of its unit row
     does. ``n_parameters_`` is the number of values that training tuned. A sibling that
     reads rows through :mod:`.._rows` and the engine alone says so in ``_streams_rows``: float16
@@ -101,7 +101,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         ----------
         X : array-like of shape (n_samples, n_features), or (n_samples, 1 + n_views, n_features)
             Raw image embeddings, as CLIPFeaturizer gives them; with views, the clean one is slot 0,
-            and training draws one of the others an image and epoch. float32 and float64 decide the
+            and training draws one of the others per image and epoch. float32 and float64 decide the
             dtype of all computation; anything else is read into float32. TaskRes reads float16 and
             memory maps batch by batch, and never copies them whole.
         y : array-like of shape (n_samples,)
@@ -168,7 +168,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         return checked
 
     def _refuse_images(self, X, error):
-        """Say it where invalid rows are images, or where they lie."""
+        """Say it if invalid rows are images, or if they lie."""
         first = X.to_numpy() if hasattr(X, "to_numpy") else X
         for _ in range(2):  # a row, and what stands first in it
             if isinstance(first, list | tuple | np.ndarray) and getattr(first, "ndim", 1) > 0:
@@ -274,7 +274,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
             )
 
     def _warn_if_at_chance(self, X, y, class_base):
-        """Warn where the base alone ranks the training rows no better than chance would.
+        """Warn if the base alone ranks the training rows no better than chance would.
 
         "No better" allows one standard error, so that a true mismatch seldom hides behind luck;
         fewer than 8 rows would say little either way, and a few hundred say enough.
@@ -377,7 +377,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         return softmax(self._validated_logits(X).astype(np.float64), axis=1)
 
     def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Logarithm of the probability of each class, exact where the probability underflows.
+        """Logarithm of the probability of each class, exact if the probability underflows.
 
         Parameters
         ----------

@@ -91,7 +91,7 @@ class CLAPClassifier(TrainedClassifier):
         means to 0.44 an element (root mean square), as in CLIP's text embeddings. Set it for an
         array base whose raw norm was lost (about 10 for OpenAI's CLIP).
     logit_scale : float or None, default=None
-        Frozen logit scale 1/τ. None takes the CLIP's own, or 100 where the base is not text.
+        Frozen logit scale 1/τ. None takes the CLIP's own, or 100 if the base is not text.
     lr : float, default=0.1
         Learning rate of SGD with momentum 0.9; the schedule is one epoch at 1e-5, then a cosine
         down. Raise it for a CLIP of a small logit scale, whose gradients are small. A class whose
@@ -100,7 +100,7 @@ class CLAPClassifier(TrainedClassifier):
     max_epochs : int, default=300
         Epochs.
     batch_size : int, default=256
-        Images a step. An incomplete last batch is dropped; fewer images in all are one batch.
+        Images per step. An incomplete last batch is dropped; fewer images in all are one batch.
     class_weight : dict of label to float, "balanced" or None, default=None
         Weights of the classes in the loss. "balanced" evens out classes of unequal size.
     callbacks : list of skorch callbacks or None, default=None
@@ -133,7 +133,7 @@ class CLAPClassifier(TrainedClassifier):
     logit_scale_ : float
         Logit scale 1/τ.
     history_ : list of dict
-        A dict an epoch: ``epoch``, ``train_loss`` (penalty included), ``lr``, and what callbacks
+        A dict per epoch: ``epoch``, ``train_loss`` (penalty included), ``lr``, and what callbacks
         recorded.
     n_iter_ : int
         Epochs run.
@@ -142,7 +142,7 @@ class CLAPClassifier(TrainedClassifier):
     n_features_in_ : int
         Width of the embeddings.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where X had string names.
+        Names of the features, if X had string names.
 
     See Also
     --------
@@ -152,7 +152,7 @@ class CLAPClassifier(TrainedClassifier):
     -----
     A step is two matrix products of ``batch_size x n_features x n_classes``; memory is a few
     copies of X and of the classifier. There is no early stopping and no selection: the last epoch
-    is the model. Penalties are computed from the clean images, also where training draws views.
+    is the model. Penalties are computed from the clean images, also if training draws views.
 
     References
     ----------

@@ -12,7 +12,7 @@ from .training import TrainedClassifier, auto_max_epochs
 
 
 def relu(rows):
-    """Zero where negative, with a zero gradient there."""
+    """Zero if negative, with a zero gradient there."""
     return rows * (rows > 0)
 
 
@@ -71,14 +71,14 @@ class CLIPAdapterClassifier(TrainedClassifier):
         Mean norm to which the rows of t are scaled. It changes `base_` alone: the network has no
         biases, so no length, of t or of an image, changes a label, a logit or a step.
     logit_scale : float or None, default=None
-        Frozen logit scale 1/τ. None takes the CLIP's own, or 100 where the base is not text.
+        Frozen logit scale 1/τ. None takes the CLIP's own, or 100 if the base is not text.
     lr : float, default=1e-3
         Learning rate of Adam; the schedule is one epoch at 1e-5, then a cosine down.
     max_epochs : int or "auto", default="auto"
-        Epochs. "auto" is 100 up to 4 images a class (median), else 50, and never more than 12 400
+        Epochs. "auto" is 100 up to 4 images per class (median), else 50, and never more than 12 400
         steps.
     batch_size : int, default=32
-        Images a step. An incomplete last batch is dropped; fewer images in all are one batch.
+        Images per step. An incomplete last batch is dropped; fewer images in all are one batch.
     weight_decay : float, default=5e-4
         L2 penalty in Adam's gradient.
     class_weight : dict of label to float, "balanced" or None, default=None
@@ -113,7 +113,7 @@ class CLIPAdapterClassifier(TrainedClassifier):
     logit_scale_ : float
         Logit scale 1/τ.
     history_ : list of dict
-        A dict an epoch: ``epoch``, ``train_loss``, ``lr``, and what callbacks recorded.
+        A dict per epoch: ``epoch``, ``train_loss``, ``lr``, and what callbacks recorded.
     n_iter_ : int
         Epochs run.
     n_parameters_ : int
@@ -121,7 +121,7 @@ class CLIPAdapterClassifier(TrainedClassifier):
     n_features_in_ : int
         Width of the embeddings.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where X had string names.
+        Names of the features, if X had string names.
 
     See Also
     --------

@@ -54,18 +54,18 @@ class CoOpClassifier(TrainedClassifier):
         labels than names, as in a fold that lacks a class, integer labels index it from 0, and a
         warning says so. Pass a dict if labels count from 1. None: the labels are the names.
     n_context : int, default=16
-        Number of context vectors M. Lower it where the model reads few tokens (the error says how
-        many fit; "glyph-clip" reads 16 in all) and where images are few: 4 is the other published
+        Number of context vectors M. Lower it if the model reads few tokens (the error says how
+        many fit; "glyph-clip" reads 16 in all) and if images are few: 4 is the other published
         value.
     class_specific : bool, default=False
-        Learn a context for every class instead of one for all. Try it from four images a class on.
-        No class can be added to it later.
+        Learn a context for every class instead of one for all. Try it from four images per class
+        on. No class can be added to it later.
     class_token_position : {"end", "middle"}, default="end"
         Whether the name stands behind the context, or between its halves. A full stop ends both.
     context_init : str or None, default=None
         Words from whose token embeddings the context starts, such as "a photo of a"; `n_context` is
         then the number of their tokens. None draws from a normal distribution with a standard
-        deviation of 0.02. Words start training from a prompt that works: give them where there is
+        deviation of 0.02. Words start training from a prompt that works: give them if there is
         one image a class, with `class_specific` above all.
     base_norm : float or None, default=None
         Mean norm to which the rows of the base are scaled. Cosines do not see it; here it only
@@ -74,12 +74,12 @@ class CoOpClassifier(TrainedClassifier):
         Frozen logit scale 1/τ. None takes the CLIP's own.
     lr : float, default=2e-3
         Learning rate of SGD with momentum 0.9; the schedule is one epoch at 1e-5, then a cosine
-        down. Change it where the training loss in `history_` does not fall.
+        down. Change it if the training loss in `history_` does not fall.
     max_epochs : int or "auto", default="auto"
         Epochs. "auto" is 50 for one image a class (median), 100 up to four, else 200. 0 leaves the
         context at its start.
     batch_size : int, default=32
-        Images a step. An incomplete last batch is dropped; fewer images in all are one batch.
+        Images per step. An incomplete last batch is dropped; fewer images in all are one batch.
     weight_decay : float, default=5e-4
         L2 penalty in the gradient, on the context vectors.
     class_weight : dict of label to float, "balanced" or None, default=None
@@ -112,7 +112,7 @@ class CoOpClassifier(TrainedClassifier):
     logit_scale_ : float
         Logit scale 1/τ.
     history_ : list of dict
-        A dict an epoch: ``epoch``, ``train_loss``, ``lr``, and what callbacks recorded.
+        A dict per epoch: ``epoch``, ``train_loss``, ``lr``, and what callbacks recorded.
     n_iter_ : int
         Epochs run.
     n_parameters_ : int
@@ -120,12 +120,12 @@ class CoOpClassifier(TrainedClassifier):
     n_features_in_ : int
         Width of the embeddings.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where X had string names.
+        Names of the features, if X had string names.
 
     Raises
     ------
     ValueError
-        From `fit`, where the base is no text, its text tower is not open_clip's plain text
+        From `fit`, if the base is not text, its text tower is not open_clip's plain text
         transformer (CoCa and Hugging Face towers are not), or the context does not fit into the
         tokens that it reads.
 

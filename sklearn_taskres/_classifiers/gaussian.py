@@ -10,7 +10,7 @@ from .._formulas import unit
 from .._held_out import held_out_score
 from .._rows import chunks, working_dtype
 
-#: Weights that are tried for the term beside logits of cosines; 0 leaves it out.
+#: Weights that are tried for the term next to logits of cosines; 0 leaves it out.
 WEIGHTS = (0.0, *np.logspace(-4, 2, 49).tolist())
 
 
@@ -37,7 +37,7 @@ def gaussian_classifier(X, y, sample_weight=None, views=None):
     -------
     W : ndarray of shape (n_classes, d)
     b : ndarray of shape (n_classes,)
-        Both zero where rows do not scatter around their means, as with one image a class.
+        Both zero if rows do not scatter around their means, as with one image a class.
     """
     moments, n_slots = class_moments(X, y, sample_weight, views), 1
     if views is not None:

@@ -15,7 +15,7 @@ from .base import BaseCLIPClassifier
 from .gaussian import best_weight, class_moments, gaussian_classifier
 from .text_gaussian import DEFAULT_STRENGTH, text_gaussian
 
-#: Where alpha can't be searched: this times (N - K) / (N - 1), so 0.01 at two images a class.
+#: If alpha can't be searched: this times (N - K) / (N - 1), so 0.01 at two images per class.
 _DEFAULT_ALPHA = 0.02
 
 
@@ -40,7 +40,7 @@ class GDAClassifier(BaseCLIPClassifier):
     The images of each class are taken for Gaussian, with one covariance for all classes; Bayes'
     rule then gives logits that are linear in the image embedding, and alpha times these is added
     to the zero-shot logits [1]_. No gradient is computed: a fit is one linear system. Take it from
-    two images a class on, or where fits must be cheap; with one image use another method.
+    two images per class on, or if fits must be cheap; with one image use another method.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ class GDAClassifier(BaseCLIPClassifier):
     alpha : float or "auto", default="auto"
         Weight of the Gaussian term. 0 is zero-shot. "auto" chooses among 0 and 49 values from 1e-4
         to 1e2: each training image is held out once, and the value with the highest accuracy on
-        them is taken, among equal ones that with the highest likelihood. Where nothing can be held
-        out, or no scatter is left when it is (two images a class without views), it is
-        ``0.02 * (N - K) / (N - 1)`` for N rows of K classes: 0.01 at two images a class. Give a
+        them is taken, among equal ones that with the highest likelihood. If nothing can be held
+        out, or no scatter is left when it is (two images per class without views), it is
+        ``0.02 * (N - K) / (N - 1)`` for N rows of K classes: 0.01 at two images per class. Give a
         number to make the fit free of chance.
     prior : {"text"} or None, default=None
         "text" gives the class means a prior at the class names, worth eight images, and takes the
@@ -68,7 +68,7 @@ class GDAClassifier(BaseCLIPClassifier):
         Mean norm to which the rows of the base are scaled. Cosines do not see it; here it only
         changes `base_`.
     logit_scale : float or None, default=None
-        Logit scale 1/τ of the zero-shot term. None takes the CLIP's own, or 100 where the base is
+        Logit scale 1/τ of the zero-shot term. None takes the CLIP's own, or 100 if the base is
         not text.
     random_state : int, RandomState instance or None, default=None
         Which images are held out together.
@@ -90,11 +90,11 @@ class GDAClassifier(BaseCLIPClassifier):
         Logit scale 1/τ.
     n_parameters_ : int
         Number of values that training tuned: n_classes * (n_features + 1) for W and b, which are
-        estimated from the images, though by no gradient; 0 where ``alpha_`` is 0.
+        estimated from the images, though by no gradient; 0 if ``alpha_`` is 0.
     n_features_in_ : int
         Width of the embeddings.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where X had string names.
+        Names of the features, if X had string names.
 
     See Also
     --------

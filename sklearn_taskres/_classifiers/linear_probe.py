@@ -15,7 +15,7 @@ from .._held_out import held_out_score, shot_folds
 from .._typing import ClassWeight, RandomState
 from .base import BaseCLIPClassifier
 
-#: C where no image can be held out.
+#: C if no image can be held out.
 _DEFAULT_C = 10.0
 #: Bounds of log10(C), the first step between candidates and the last: 8 candidates a decade.
 _LOWEST, _HIGHEST, _FIRST_STEP, _LAST_STEP = -6, 6, 2, 1 / 8
@@ -51,8 +51,8 @@ def one_row_a_class(coef, intercept):
     """
     if len(coef) > 1:
         return coef, intercept
-    halves = np.array([[-0.5], [0.5]], dtype=coef.dtype)
-    return halves * coef, halves[:, 0] * intercept
+    signed_half = np.array([[-0.5], [0.5]], dtype=coef.dtype)
+    return signed_half * coef, signed_half[:, 0] * intercept
 
 
 class LinearProbeClassifier(BaseCLIPClassifier):
@@ -62,14 +62,14 @@ class LinearProbeClassifier(BaseCLIPClassifier):
     :class:`~sklearn.linear_model.LogisticRegression` under L-BFGS, its C searched over 96 steps
     from 1e-6 to 1e6. Here each training image is held out once for that search, so nothing else is
     looked at. It needs no text: labels may be anything, and every encoder will do. Take it to see
-    what the images alone can say; with few images a class the methods that start from text win.
+    what the images alone can say; with few images per class the methods that start from text win.
 
     Parameters
     ----------
     C : float or "auto", default="auto"
         Inverse strength of the L2 penalty. "auto" searches it: every second decade first, then
         around the best one in ever smaller steps, down to an eighth of a decade; the best is the
-        one with the highest held-out accuracy, and among equal ones the highest likelihood. Where
+        one with the highest held-out accuracy, and among equal ones the highest likelihood. If
         a class has one image nothing can be held out, and it is 10. Give a number to save the
         search, which is up to 75 of 76 fits.
     normalize : bool, default=True
@@ -99,7 +99,7 @@ class LinearProbeClassifier(BaseCLIPClassifier):
     n_features_in_ : int
         Width of the embeddings.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where X had string names.
+        Names of the features, if X had string names.
 
     See Also
     --------
@@ -178,7 +178,7 @@ class LinearProbeClassifier(BaseCLIPClassifier):
     def _regress(self, rows, y, sample_weight, C):
         """Weights (K, D), intercepts (K,) and iterations of one logistic regression."""
         model = LogisticRegression(C=C, max_iter=self.max_iter)
-        with warnings.catch_warnings():  # one image a class is no regression problem
+        with warnings.catch_warnings():  # one image per class is not a regression problem
             warnings.filterwarnings("ignore", "The number of unique classes")
             model.fit(rows.astype(np.float64), y, sample_weight)  # blind to the rows' order
         coef, intercept = one_row_a_class(model.coef_, model.intercept_)

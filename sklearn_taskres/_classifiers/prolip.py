@@ -34,7 +34,7 @@ class ProLIPClassifier(TrainedClassifier):
     All images pass through a square map A that starts at the identity and is learned by
     cross-entropy plus λ‖A - I‖², with λ = 1 / images per class [1]_. The method tunes CLIP's last
     visual projection; on embeddings that is a map of their D elements. It was published with
-    settings that need no validation set. Try it where images look different from CLIP's usual ones
+    settings that need no validation set. Try it if images look different from CLIP's usual ones
     and classes share that difference.
 
     Parameters
@@ -52,7 +52,7 @@ class ProLIPClassifier(TrainedClassifier):
     base_norm : float or None, default=None
         Mean norm to which the rows of the base are scaled. Cosines do not see it.
     logit_scale : float or None, default=None
-        Frozen logit scale 1/τ. None takes the CLIP's own, or 100 where the base is not text.
+        Frozen logit scale 1/τ. None takes the CLIP's own, or 100 if the base is not text.
     lr : float, default=1e-4
         Learning rate of Adam; the schedule is one epoch at 1e-5, then a cosine down.
     max_epochs : int, default=300
@@ -94,7 +94,7 @@ class ProLIPClassifier(TrainedClassifier):
     n_features_in_ : int
         Width of the embeddings.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where X had string names.
+        Names of the features, if X had string names.
 
     See Also
     --------

@@ -55,7 +55,7 @@ def taskres_gradient(z, y, share, *, t, alpha, scale, x):
     t : tensor of shape (K, D)
         Base.
     alpha : tensor of shape (1, 1), or (C, 1, 1)
-        Scale of the residual; where it requires a gradient, that is returned, too.
+        Scale of the residual; if it requires a gradient, that is returned, too.
     scale : float
         Logit scale.
     x : tensor of shape (K, D), or (C, K, D)
@@ -201,13 +201,13 @@ class TaskResClassifier(TrainedClassifier):
         whatever the gradient's size, so (alpha, lr, weight_decay) acts as
         (1, alpha * lr, weight_decay / alpha**2): alpha is how far the classifier may move. Raise it
         for classes that CLIP knows badly and for many images (1.0 on flowers in the paper), lower
-        it where zero-shot is already good; search it over ``[0, 0.1, 0.25, 0.5, 1, 2]``.
+        it if zero-shot is already good; search it over ``[0, 0.1, 0.25, 0.5, 1, 2]``.
     learn_alpha : bool, default=False
         Learn α together with x, from `alpha` on. It moves by hardly more than the sum of the
         learning rates, about 0.1 in 100 steps.
     enhanced_base : bool, default=False
         Tune CLIP's text projection on the task first, and learn x on top of the result: the
-        paper's starred results. Needs a text base. Try it from 8 images a class on.
+        paper's starred results. Needs a text base. Try it from 8 images per class on.
     residual : {"text", "image", "both"}, default="text"
         Where a residual is learned: on the class embeddings, or one for all image embeddings
         (before they are normalised, so X must be raw), or both. "text" is the paper's best.
@@ -216,15 +216,15 @@ class TaskResClassifier(TrainedClassifier):
         means to 0.44 an element (root mean square), as in CLIP's text embeddings. The larger t, the
         smaller a step. Set it for an array base whose raw norm was lost.
     logit_scale : float or None, default=None
-        Frozen logit scale 1/τ. None takes the CLIP's own, or 100 where the base is not text.
+        Frozen logit scale 1/τ. None takes the CLIP's own, or 100 if the base is not text.
     lr : float or "auto", default="auto"
         Learning rate of Adam; the schedule is one epoch at 1e-5, then a cosine down. "auto" is
         2e-3, and 2e-4 from 1000 classes on.
     max_epochs : int or "auto", default="auto"
-        Epochs. "auto" is 100 up to 4 images a class (median), else 200, and never more than 12 400
-        steps.
+        Epochs. "auto" is 100 up to 4 images per class (median), else 200, and never more than 12
+        400 steps.
     batch_size : int, default=256
-        Images a step. An incomplete last batch is dropped; fewer images in all are one batch.
+        Images per step. An incomplete last batch is dropped; fewer images in all are one batch.
     weight_decay : float, default=5e-4
         L2 penalty in Adam's gradient, on x itself and on a learned α.
     enhanced_lr : float, default=1e-4
@@ -232,7 +232,7 @@ class TaskResClassifier(TrainedClassifier):
     enhanced_epochs : int, default=50
         Epochs for the text projection.
     enhanced_penalty : float or "auto", default="auto"
-        Weight λ of λ‖P - P₀‖², which holds the projection P near CLIP's. "auto" is 1 / images a
+        Weight λ of λ‖P - P₀‖², which holds the projection P near CLIP's. "auto" is 1 / images per
         class.
     class_weight : dict of label to float, "balanced" or None, default=None
         Weights of the classes in the loss. "balanced" evens out classes of unequal size.
@@ -245,7 +245,7 @@ class TaskResClassifier(TrainedClassifier):
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of the matrix products in training. "float32" is that of X; "bfloat16" lowers the
         products of float32, never those of float64. "auto" is "bfloat16" for classifiers of 131 072
-        elements and more (257 classes of 512) where the device has units for it: CUDA from compute
+        elements and more (257 classes of 512) if the device has units for it: CUDA from compute
         capability 8.0 on, Intel's AMX, AMD's AVX512-BF16. Set "float32" to have one result on all
         of them; accuracies on real embeddings differ by less than 0.1 points.
     random_state : int, RandomState instance or None, default=None
@@ -272,7 +272,7 @@ class TaskResClassifier(TrainedClassifier):
     text_projection_ : ndarray of shape (text_width, n_features) or None
         Tuned text projection; None without `enhanced_base`.
     history_ : list of dict
-        A dict an epoch: ``epoch``, ``train_loss``, ``lr``, and what callbacks recorded.
+        A dict per epoch: ``epoch``, ``train_loss``, ``lr``, and what callbacks recorded.
     enhanced_history_ : list of dict
         The same for the text projection; empty without `enhanced_base`.
     n_iter_ : int
@@ -282,7 +282,7 @@ class TaskResClassifier(TrainedClassifier):
     n_features_in_ : int
         Width of the embeddings.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where X had string names.
+        Names of the features, if X had string names.
 
     See Also
     --------
@@ -297,7 +297,7 @@ class TaskResClassifier(TrainedClassifier):
     is the model. It does not choose alpha for you; search it with
     :class:`~sklearn.model_selection.GridSearchCV`.
 
-    Negative transfer, a result below zero-shot, has been seen with one or two images a class where
+    Negative transfer, a result below zero-shot, has been seen with one or two images per class if
     zero-shot is already good: keep alpha=0 among the candidates of a search.
 
     References

@@ -32,7 +32,7 @@ from .base import _clean_and_views
 from .gaussian import class_moments, images
 from .held_out_gaussian import HeldOutGaussian, log_likelihoods, nearest_within
 from .taskres import TaskResClassifier
-from .text_gaussian import DEFAULT_STRENGTH, TextGaussian, text_gaussian
+from .text_gaussian import DEFAULT_STRENGTH, Covariance, TextGaussian, text_gaussian
 from .training import TrainedClassifier
 from .unlabeled import UnlabeledImages, merged
 
@@ -128,7 +128,7 @@ class TaskResGDAClassifier(TrainedClassifier):
         Weight of the Gaussian compared with TaskRes, after both were brought to the same spread of
         logits. 0 is TaskRes alone. "auto" is 1; with few classes and images, whose Gaussian knows
         little, n_classes * n_samples / 100, and 0 with fewer than ten images. It becomes 2, 4 or 8
-        times as large if held-out images are clearly more likely then, as where names say nothing.
+        times as large if held-out images are clearly more likely then, as when names say nothing.
     calibrate : bool, default=True
         Divide all logits by the temperature under which held-out images are most likely, if they
         are clearly more likely (two standard errors) than at temperature 1. Labels do not change.
@@ -174,7 +174,7 @@ class TaskResGDAClassifier(TrainedClassifier):
     prior_strength_ : float
         κ, given or chosen.
     gaussian_weight_ : float
-        Weight of the Gaussian; 0 where there is none.
+        Weight of the Gaussian; 0 if there is none.
     temperature_ : float
         What all logits were divided by.
     gaussian_scale_ : float
@@ -187,11 +187,11 @@ class TaskResGDAClassifier(TrainedClassifier):
         Its epochs.
     n_parameters_ : int
         Number of values that training tuned: n_classes * n_features for the residual, and
-        n_classes * (n_features + 1) for the Gaussian where there is one.
+        n_classes * (n_features + 1) for the Gaussian if there is one.
     n_features_in_ : int
         Width of the embeddings.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where X had string names.
+        Names of the features, if X had string names.
 
     See Also
     --------
@@ -244,6 +244,8 @@ class TaskResGDAClassifier(TrainedClassifier):
     _streams_rows = True
     _unit_rows_act = "ten"
     _gaussian: TextGaussian | None
+    #: What a fitted one holds besides arrays, numbers and estimators; a model file may name them.
+    _data_types = (TextGaussian, Covariance)
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ _SIMILARITY = 0.5
 
 
 def text_directions(t):
-    """Where the text expects the classes about their centre, t̃ (K, D), and that centre (D,).
+    """If the text expects the classes about their centre, t̃ (K, D), and that centre (D,).
 
     Images and texts lie in two cones of the sphere: each side is centred by itself.
     """

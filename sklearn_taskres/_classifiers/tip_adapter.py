@@ -1,4 +1,4 @@
-"""Tip-Adapter: a cache of the training images beside CLIP's zero-shot classifier."""
+"""Tip-Adapter: a cache of the training images next to CLIP's zero-shot classifier."""
 
 import math
 from numbers import Integral, Real
@@ -70,22 +70,22 @@ class TipAdapterClassifier(TrainedClassifier):
         warning says so. Pass a dict if labels count from 1. None: the labels are the names.
     fine_tune : bool, default=False
         Learn the cached rows F by cross-entropy, from the images' embeddings on (Tip-Adapter-F).
-        Try it where zero-shot is poor: with automatic α and β it gained about 6 points on dtd at 4
-        and 16 images a class, and lost up to 0.7 on digits, where zero-shot is good.
+        Try it if zero-shot is poor: with automatic α and β it gained about 6 points on dtd at 4
+        and 16 images per class, and lost up to 0.7 on digits, where zero-shot is good.
     alpha : float or "auto", default="auto"
         Weight α of the votes; 0 is zero-shot. "auto" is chosen from 0, 0.5, 1, 2, 4, 8, 16 and 32,
         together with an automatic `beta`, by the accuracy on held-out training images. It is 4
-        where a class has one image, so that none can be held out, and with ``fine_tune=True``. The
+        if a class has one image, so that none can be held out, and with ``fine_tune=True``. The
         published code takes 1.17 to 10, by data set.
     beta : float or "auto", default="auto"
         Sharpness β of the votes: the larger, the fewer and nearer images count. "auto" is chosen
-        from 1, 2, 4, 8 and 16, and is 4 where `alpha` would be. The published code takes 1, or a
+        from 1, 2, 4, 8 and 16, and is 4 if `alpha` would be. The published code takes 1, or a
         search.
     base_norm : float or None, default=None
         Mean norm to which the rows of t are scaled. Cosines do not see it; here it only changes
         `base_`.
     logit_scale : float or None, default=None
-        Frozen logit scale s = 1/τ. None takes the CLIP's own, or 100 where the base is not text.
+        Frozen logit scale s = 1/τ. None takes the CLIP's own, or 100 if the base is not text.
     lr : float, default=1e-3
         Learning rate of AdamW, on a cosine down to zero, step by step. This and what follows, down
         to `weight_decay`, is for ``fine_tune=True``.
@@ -93,7 +93,7 @@ class TipAdapterClassifier(TrainedClassifier):
         Epochs. The last one is the model; the published code takes the one that is best on the test
         set.
     batch_size : int, default=256
-        Images a step. An incomplete last batch is dropped; fewer images in all are one batch.
+        Images per step. An incomplete last batch is dropped; fewer images in all are one batch.
     weight_decay : float, default=0.01
         Decoupled weight decay of AdamW.
     class_weight : dict of label to float, "balanced" or None, default=None
@@ -133,7 +133,7 @@ class TipAdapterClassifier(TrainedClassifier):
     logit_scale_ : float
         Logit scale s.
     history_ : list of dict
-        A dict an epoch: ``epoch``, ``train_loss``, ``lr``, and what callbacks recorded. Empty
+        A dict per epoch: ``epoch``, ``train_loss``, ``lr``, and what callbacks recorded. Empty
         without fine-tuning.
     n_iter_ : int
         Epochs run: 0 without fine-tuning.
@@ -142,7 +142,7 @@ class TipAdapterClassifier(TrainedClassifier):
     n_features_in_ : int
         Width of the embeddings.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where X had string names.
+        Names of the features, if X had string names.
 
     See Also
     --------
@@ -158,16 +158,16 @@ class TipAdapterClassifier(TrainedClassifier):
     ``class_weight="balanced"`` evens them out.
 
     The model holds all training images, and a prediction compares with each of them:
-    ``n_cached x n_features`` products an image, and 4 million affinities in memory at most, however
-    many images there are. The search does so for 5 values of β. `select_classes` forgets the cached
-    images of the other classes; classes that `add_classes` brings in have none.
+    ``n_cached x n_features`` products per image, and 4 million affinities in memory at most,
+    however many images there are. The search does so for 5 values of β. `select_classes` forgets
+    the cached images of the other classes; classes that `add_classes` brings in have none.
 
     At one image a class, α = β = 4 was above zero-shot in every measured case: dtd (CLIP ViT-B/32,
     two draws, judged on the rest of the validation images) 44.7 to 49.2 % and 45.2 to 48.6 %, and
     digits (the bundled model) 95.2 to 96.4 % and 95.4 to 96.8 %. Fine-tuning does not search, as
     what suits the untrained cache suits the trained one less: on the same two draws of dtd,
-    training under the searched values gave 57.8 and 60.0 % at 4 images a class, and 65.7 and 61.7 %
-    at 16; training under 4 and 4 gave 59.8 and 61.1 %, and 68.6 and 67.6 %. To search for a
+    training under the searched values gave 57.8 and 60.0 % at 4 images per class, and 65.7 and
+    61.7 % at 16; training under 4 and 4 gave 59.8 and 61.1 %, and 68.6 and 67.6 %. To search for a
     fine-tuned cache, use :class:`~sklearn.model_selection.GridSearchCV`.
 
     References

@@ -34,7 +34,7 @@ class ZeroShotClassifier(BaseCLIPClassifier):
         Mean norm to which the rows of the base are scaled. Cosines do not see it; here it only
         changes `base_`.
     logit_scale : float or None, default=None
-        Logit scale 1/τ. None takes the CLIP's own, or 100 where the base is not text. It changes
+        Logit scale 1/τ. None takes the CLIP's own, or 100 if the base is not text. It changes
         probabilities, never labels.
 
     Attributes
@@ -52,7 +52,7 @@ class ZeroShotClassifier(BaseCLIPClassifier):
     n_features_in_ : int
         Width of the embeddings.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where X had string names.
+        Names of the features, if X had string names.
 
     See Also
     --------
@@ -100,8 +100,8 @@ class ZeroShotClassifier(BaseCLIPClassifier):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), or None
-            Raw image embeddings. They are used for ``base="class_means"``, and to warn where they
-            cannot come from the model of the base. None where there are no images.
+            Raw image embeddings. They are used for ``base="class_means"``, and to warn if they
+            cannot come from the model of the base. None if there are no images.
         y : array-like of shape (n_samples,)
             Labels; without images, each class at least once.
         sample_weight : array-like of shape (n_samples,), optional

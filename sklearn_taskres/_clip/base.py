@@ -83,7 +83,7 @@ def _absolute_places(*names: str | PathLike[str] | None) -> dict[str, str]:
 
 
 def _found(name: str, places: dict[str, str]) -> str:
-    """Return a name, or the absolute path that stands for it where its own leads nowhere."""
+    """Return a name, or the absolute path that stands for it if its own leads nowhere."""
     is_here = os.path.exists(_split(name)[1])
     return name if is_here else places.get(name, name)
 

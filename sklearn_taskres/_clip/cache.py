@@ -65,7 +65,7 @@ class EmbeddingCache:
         Bytes to stay below: after each `put`, memory drops what was used least recently, a folder
         what was written first. None is 2 GiB for memory, about 900 000 embeddings of 512 elements,
         and no limit for a folder. Memory is shared, so the cache that puts last sets its bound.
-        Raise it where the images of one search do not fit: a store that is a little too small is of
+        Raise it if the images of one search do not fit: a store that is a little too small is of
         no use to passes in one order.
 
     Raises
@@ -95,9 +95,9 @@ class EmbeddingCache:
     that all of it is encoded again. If another process holds a lock for 5 seconds, the folder is
     left alone for 3 minutes.
 
-    The checksum finds accidents. It is no signature: whoever may write to the folder decides what
-    you read from it, so use a folder that only people you trust can write to. Nothing in the folder
-    is ever executed or unpickled. Files are made with the rights that your umask gives.
+    The checksum finds accidents. It is not a signature: whoever may write to the folder decides
+    what you read from it, so use a folder that only people you trust can write to. Nothing in the
+    folder is ever executed or unpickled. Files are made with the rights that your umask gives.
 
     At 512 elements an entry takes 2.4 kB. A folder that holds a million of them gives back 116 000
     per second in random order and takes 32 000 (a 2-core AMD EPYC, 2026-11-25, by
@@ -194,7 +194,7 @@ class EmbeddingCache:
     def clear_towers(self) -> None:
         """Remove the image towers that were converted for an inference engine.
 
-        They are in this folder, or in the user's cache directory for a cache that is no folder.
+        They are in this folder, or in the user's cache directory for a cache that is not a folder.
         Each is as large as the model's image tower, and is converted again when it is needed. Not
         while another process is converting.
 
@@ -237,7 +237,7 @@ class EmbeddingCache:
         Returns
         -------
         list of (bytes or None)
-            None where an image can't be read; whoever decodes it will know why.
+            None if an image can't be read; whoever decodes it will know why.
         """
         store, folder = self._store(), working_folder()
         keys = [file_key(image, folder) for image in images]
@@ -268,7 +268,7 @@ class EmbeddingCache:
         Returns
         -------
         rows : ndarray of shape (n_keys, width), float32
-            Zero where nothing was found.
+            Zero if nothing was found.
         found : ndarray of shape (n_keys,), bool
         """
         position: dict = {}  # of each distinct key

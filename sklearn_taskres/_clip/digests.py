@@ -18,7 +18,7 @@ _KEY_BYTES, _DIGEST_BYTES = 20, 32
 
 
 def content_digest(image):
-    """Return the digest of what an image holds, equal only where `read_image` gives the same.
+    """Return the digest of what an image holds, equal only if `read_image` gives the same.
 
     Parameters
     ----------

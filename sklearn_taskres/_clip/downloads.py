@@ -1,5 +1,7 @@
 """Files of models that have to be downloaded: why one could not be, and where a person gets it."""
 
+import re
+import socket
 from pathlib import Path
 
 import huggingface_hub
@@ -9,6 +11,11 @@ from huggingface_hub.errors import (
     GatedRepoError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
+)
+
+#: How a failed look-up of a server reads if a library keeps only the text.
+_NO_NAME = re.compile(
+    r"name resolution|Name or service not known|getaddrinfo|nodename nor servname"
 )
 
 
@@ -52,6 +59,8 @@ def _reason(error):
         return "the hub lets only registered users have it"
     if any(_is_missing(e) for e in chain):
         return "the hub does not have it"
+    if any(isinstance(e, socket.gaierror) or _NO_NAME.search(str(e)) for e in chain):
+        return "the name of the server could not be resolved, so this machine is probably offline"
     if any(isinstance(e, ConnectionError | LocalEntryNotFoundError) for e in chain):
         return "no connection to the hub"
     return first_line(chain[-1])

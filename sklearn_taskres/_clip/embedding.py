@@ -33,7 +33,7 @@ class View(NamedTuple):
 
     @property
     def key(self):
-        """What tells this view's embedding from others', or None where nothing can: a callable."""
+        """What tells this view's embedding from others', or None if nothing can: a callable."""
         if self.number == 0:
             return 0
         seed = self.random_state or 0

@@ -1,18 +1,30 @@
 """Images to CLIP embeddings, as a scikit-learn transformer."""
 
+from collections.abc import Callable
 from numbers import Integral
 from os import PathLike
+from typing import Literal, Self, TypeAlias
 
-from sklearn.base import _fit_context
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 
 from .._formulas import unit
+from .._typing import Backend, Device, Images, Precision, fit_context
 from .base import CLIPTransformer
-from .cache import EmbeddingCache, as_cache
+from .cache import CacheLike, EmbeddingCache, as_cache
 from .embedding import View, embed_images
 from .images import list_images
 from .views import AUGMENTATIONS
+
+#: How views are made: a name, or a function of an image and a generator to an image.
+Augment: TypeAlias = (
+    Literal["taskres", "taskres-no-flip", "tip", "tip-no-flip"]
+    | Callable[[Image.Image, np.random.Generator], Image.Image]
+)
 
 
 class CLIPFeaturizer(CLIPTransformer):
@@ -30,8 +42,8 @@ class CLIPFeaturizer(CLIPTransformer):
         of the common ones.
     pretrained : str or path-like, default="openai"
         open_clip tag of the weights, or a file of them (safetensors, or torch.save of a state
-        dict; a file that would execute code is refused). Ignored where `model_name` already says
-        which weights. A file gets the preprocessing that is the architecture's default; where the
+        dict; a file that would execute code is refused). Ignored if `model_name` already says
+        which weights. A file gets the preprocessing that is the architecture's default; if the
         weights want another, put both into a folder and use "local-dir:<folder>". For a file
         trained with QuickGELU, as OpenAI's are, name the architecture that ends in "-quickgelu":
         a file cannot say.
@@ -39,12 +51,12 @@ class CLIPFeaturizer(CLIPTransformer):
         Whether rows are scaled to unit norm. Switch it on for uses outside this package, such as
         nearest neighbours or clustering.
     n_views : int, default=0
-        Augmented views an image that `fit_transform` adds to the clean one. Classifiers that train
+        Augmented views per image that `fit_transform` adds to the clean one. Classifiers that train
         then see another crop of an image in each epoch, as the papers train; 10 is usual. Costs as
         many encodings of the training images, once: views are cached like images.
     augment : {"taskres", "taskres-no-flip", "tip", "tip-no-flip"} or callable, default="taskres"
         How views are made: random crops of 8 to 100 % of the area (of 50 to 100 % for "tip"),
-        resized, and flipped half of the time. Take one without flip where a mirrored image is
+        resized, and flipped half of the time. Take one without flip if a mirrored image is
         another class, as with digits and signs. A callable takes a PIL image and a NumPy generator
         and returns a PIL image of mode RGB; its views can't be cached.
     batch_size : int, default=64
@@ -52,15 +64,15 @@ class CLIPFeaturizer(CLIPTransformer):
         results by rounding only: in float32 in the last digits, in bfloat16 by up to about 0.03 per
         element, at a cosine of at least 0.9999.
     num_workers : int or None, default=None
-        Threads that decode images while others are encoded. None is one a core, at most 8; 0
+        Threads that decode images while others are encoded. None is one per core, at most 8; 0
         decodes in the calling thread.
     device : None, str or torch.device, default=None
-        Where the model computes. None takes CUDA where there is one, else MPS, else the CPU.
+        Where the model computes. None takes CUDA if there is one, else MPS, else the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision in which the image tower computes. "auto" is bfloat16 on hardware with units for
         it (CUDA from compute capability 8.0 on, Intel's AMX, AVX512-BF16 of AMD) and float32
         elsewhere, as what is fastest. In bfloat16 embeddings keep a cosine of 0.9999 with
-        float32's. Take "float32" where they must be equal on different machines.
+        float32's. Take "float32" if they must be equal on different machines.
     cache : "memory", str, path-like, EmbeddingCache or None, default="memory"
         Where embeddings are kept, so that no search and no second call encodes an image twice:
         the memory of this process, a folder that other processes and runs share, or nowhere. Name a
@@ -125,21 +137,21 @@ class CLIPFeaturizer(CLIPTransformer):
 
     def __init__(
         self,
-        model_name="ViT-B-32",
-        pretrained="openai",
+        model_name: str = "ViT-B-32",
+        pretrained: str | PathLike[str] | None = "openai",
         *,
-        normalize=False,
-        n_views=0,
-        augment="taskres",
-        batch_size=64,
-        num_workers=None,
-        backend="torch",
-        device=None,
-        precision="auto",
-        cache="memory",
-        random_state=None,
-        verbose=0,
-    ):
+        normalize: bool = False,
+        n_views: int = 0,
+        augment: Augment = "taskres",
+        batch_size: int = 64,
+        num_workers: int | None = None,
+        backend: Backend = "torch",
+        device: Device = None,
+        precision: Precision = "auto",
+        cache: CacheLike = "memory",
+        random_state: int | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.model_name = model_name
         self.pretrained = pretrained
         self.normalize = normalize
@@ -154,8 +166,8 @@ class CLIPFeaturizer(CLIPTransformer):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X=None, y=None):
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: object = None, y: object = None) -> Self:
         """Check the parameters and learn nothing.
 
         Parameters
@@ -172,7 +184,7 @@ class CLIPFeaturizer(CLIPTransformer):
         """
         return self
 
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X: Images, y: object = None) -> NDArray[np.float32]:
         """Embed training images, with `n_views` augmented views each.
 
         Parameters
@@ -204,7 +216,7 @@ class CLIPFeaturizer(CLIPTransformer):
         views = [View(number, self.augment, self.random_state) for number in numbers]
         return self._embed(X, [View(0), *views])
 
-    def transform(self, X):
+    def transform(self, X: Images) -> NDArray[np.float32]:
         """Embed images.
 
         Parameters
@@ -217,7 +229,7 @@ class CLIPFeaturizer(CLIPTransformer):
         Returns
         -------
         ndarray of shape (n_samples, d), float32
-            Image embeddings, a row an image.
+            Image embeddings, a row per image.
 
         Raises
         ------
@@ -251,7 +263,7 @@ class CLIPFeaturizer(CLIPTransformer):
         )
         return unit(embeddings) if self.normalize else embeddings
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
         tags.input_tags.two_d_array = False

@@ -43,7 +43,7 @@ _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 #: Markers of a JPEG that have a length, and the one of its end.
 _JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_TRUST = "raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file"
+_TRUST = "raise PIL.Image.MAX_IMAGE_PIXELS only if you trust the file"
 #: Characters that are passed on of what others say.
 _REASON_LENGTH = 300
 

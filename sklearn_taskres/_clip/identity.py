@@ -36,7 +36,7 @@ class ModelIdentity:
         return self.config["embed_dim"]
 
     def fingerprint(self, precision: str) -> str:
-        """Return a text that is equal only where embeddings are, to the rounding of `precision`."""
+        """Return a text that is equal only if embeddings are, to the rounding of `precision`."""
         parts = [_FORMAT, self.config, self.preprocessing, self.weights, precision, *self.others]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -64,7 +64,7 @@ class UnreadableImagesError(ValueError):
             f"  {index}: {name}: {why}" for index, name, why in self.failures[:_NAMED_FAILURES]
         ]
         more = len(self.failures) - len(lines)
-        listed = "\n".join(lines) + (f"\n  and {more} more" if more else "")
+        listed = "\n".join(lines) + (f"\n  … and {more} more (see error.failures)" if more else "")
         return (
             f"Can't read {len(self.failures)} of the images in X. Repair them, or leave out the "
             f"rows in this error's 'indices'; its 'failures' list (index, path, reason) of all:\n"

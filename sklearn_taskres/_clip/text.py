@@ -25,7 +25,7 @@ class ClassFeatures(NamedTuple):
     hidden: NDArray[np.float32]
     #: CLIP's text projection, float32 (W, d).
     projection: NDArray[np.float32]
-    #: Bias of the projection, float32 (d,), or None where the model has none.
+    #: Bias of the projection, float32 (d,), or None if the model has none.
     bias: NDArray[np.float32] | None
 
 
@@ -47,7 +47,7 @@ class CLIPTextFeaturizer(CLIPTransformer):
         comes with the package. Always the model that embeds the images.
     pretrained : str or path-like, default="openai"
         open_clip tag of the weights, or a file of them (safetensors, or torch.save of a state
-        dict; a file that would execute code is refused). Ignored where `model_name` already says
+        dict; a file that would execute code is refused). Ignored if `model_name` already says
         which weights. For a file trained with QuickGELU, as OpenAI's are, name the architecture
         that ends in "-quickgelu": a file cannot say.
     templates : str or list of str, default="a photo of a {}."
@@ -64,7 +64,7 @@ class CLIPTextFeaturizer(CLIPTransformer):
         Prompts encoded at once. Lower it when memory runs out; results depend on
         it by rounding only.
     device : None, str or torch.device, default=None
-        Where the model computes. None takes CUDA where there is one, else MPS, else the CPU.
+        Where the model computes. None takes CUDA if there is one, else MPS, else the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of the matrix products. "auto" is float32: there are few prompts, and what they
         embed to is the classifier.
@@ -222,7 +222,7 @@ class CLIPTextFeaturizer(CLIPTransformer):
         device : None, str or torch.device, default=None
             Where it computes. None takes the featurizer's own `device`.
         dtype : str or numpy.dtype, default="float32"
-            Of the context vectors; it counts where the device is chosen, as MPS lacks float64.
+            Of the context vectors; it counts when the device is chosen, as MPS lacks float64.
 
         Returns
         -------
@@ -266,7 +266,7 @@ class CLIPTextFeaturizer(CLIPTransformer):
         from .._device import resolve_device
         from .backends.torch.encoder import text_precision
 
-        resolve_device(self.device)  # refuses a wrong one, also where all is known
+        resolve_device(self.device)  # refuses a wrong one, also if all is known
         cache = as_cache(self.cache)
         fingerprint = self._source().fingerprint(text_precision(self.precision))
         keys = embedding_keys(map(text_digest, texts), fingerprint, output)

@@ -62,7 +62,7 @@ class SearchTable:
             self.errors += [error] * int(np.isnan(self.values[group, fold]).sum())
 
     def report_failures(self):
-        """Raise what made all fail, warn where some did."""
+        """Raise what made all fail, warn if some did."""
         if not self.errors:
             return
         if len(self.errors) == self.values.size:
@@ -122,7 +122,7 @@ def _takes_weights(scorer):
 
 
 def _mean_and_std(name, values):
-    """Mean and standard deviation over the folds; NaN where there are none."""
+    """Mean and standard deviation over the folds; NaN if there are none."""
     if values.shape[1] == 0:
         values = np.full((len(values), 1), np.nan)
     return {f"mean_{name}": values.mean(axis=1), f"std_{name}": values.std(axis=1)}

@@ -64,14 +64,14 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
     weight_decays : array-like, default=(5e-4,)
         Candidates for the L2 penalty.
     enhanced_bases : array-like of bool, default=(False,)
-        Candidates for `enhanced_base`. Try ``(False, True)`` from 8 images a class on.
+        Candidates for `enhanced_base`. Try ``(False, True)`` from 8 images per class on.
     cv : int, splitter, iterable of (train, test) rows, or None, default=None
         Folds, as scikit-learn takes them. None is stratified folds without shuffling, as many as
-        the smallest class has images and at most 5. Where it has one, there is nothing to search
+        the smallest class has images and at most 5. If it has one, there is nothing to search
         on: alpha is 0.5 where that is a candidate, and a warning says so.
     scoring : str, callable or None, default=None
-        What a candidate is chosen by; None is accuracy. Change it to "neg_log_loss" where
-        probabilities count, or where few images leave many candidates with one accuracy.
+        What a candidate is chosen by; None is accuracy. Change it to "neg_log_loss" if
+        probabilities count, or if few images leave many candidates with one accuracy.
     refit : bool, default=True
         Fit the best candidate on all rows. Without, there is no prediction.
     class_names, learn_alpha, residual, base_norm, logit_scale
@@ -98,7 +98,7 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
     best_params_ : dict
         alpha, weight_decay and enhanced_base of the best candidate.
     best_score_ : float
-        Its mean score over the folds; NaN where there was nothing to search on.
+        Its mean score over the folds; NaN if there was nothing to search on.
     best_index_ : int
         Its place in `cv_results_`.
     cv_results_ : dict of str to array
@@ -106,7 +106,7 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
         :class:`~sklearn.model_selection.GridSearchCV`. The time that a fold's candidates took
         together is shared out equally.
     n_splits_ : int
-        Number of folds; 0 where there was nothing to search on.
+        Number of folds; 0 if there was nothing to search on.
     classes_, base_, logit_scale_, n_features_in_, feature_names_in_
         As in `TaskResClassifier`.
     residual_, image_residual_, alpha_, coef_
@@ -123,11 +123,11 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
     A step is two matrix products of ``batch_size x n_features x (n_candidates * n_classes)``.
     Candidates that need more than 512 MB together are trained in turn, with the same result.
     ``residual="image"`` and "both" are trained one by one, as under callbacks. `score` is the
-    accuracy whatever `scoring` is. Where a fit or a score fails, as the log loss on a fold that
-    lacks a class, the score is NaN, and one warning says so; where all fail, the error is raised.
+    accuracy whatever `scoring` is. If a fit or a score fails, as the log loss on a fold that
+    lacks a class, the score is NaN, and one warning says so; if all fail, the error is raised.
 
-    `sample_weight` goes into each fit, and, as in GridSearchCV, into the scores where the scorer
-    takes it; under metadata routing, where the scorer asks for it, or without `scoring`, this
+    `sample_weight` goes into each fit, and, as in GridSearchCV, into the scores if the scorer
+    takes it; under metadata routing, if the scorer asks for it, or without `scoring`, this
     classifier (``set_score_request``).
 
     Examples

@@ -56,7 +56,7 @@ class TensorBatches(IterableDataset):
             yield {"z": self._at(batch_places), "share": batch_share}, batch_y
 
     def _on_device(self, X):
-        """Return prepared rows as a tensor, or as they are where the device has no room for all."""
+        """Return prepared rows as a tensor, or as they are if the device has no room for all."""
         try:
             return _shared_tensor(self.prepare(X), self.device).flatten(0, -2)
         except torch.OutOfMemoryError:
@@ -78,7 +78,7 @@ class TensorBatches(IterableDataset):
 
 
 def _shared_tensor(array, device):
-    """Return a tensor of an array, sharing its memory where it can."""
+    """Return a tensor of an array, sharing its memory if it can."""
     if not (array.flags.writeable and array.flags.c_contiguous):  # torch warns of the first
         array = array.copy()
     return torch.as_tensor(array, device=device)

@@ -20,7 +20,7 @@ from .batches import TensorBatches
 from .net import FormulaModule, FormulaNet
 from .threads import threads_for_products
 
-#: Elements of a classifier from which on lower products pay where the device has units for them.
+#: Elements of a classifier from which on lower products pay if the device has units for them.
 _WORTH_LOWERING = 2**17
 #: skorch's own callbacks that only a user's callback, or a reader of the log, would look at.
 _OF_USE_TO_LISTENERS = ("callbacks__train_loss", "callbacks__epoch_timer")
@@ -69,8 +69,9 @@ def train(
     parameters : dict of str to ndarray
         Start values of what is learned.
     X : ndarray of shape (n_samples, d), or (n_samples, n_views, d)
-        Image rows; of views, each epoch draws one a row. Its dtype is the dtype of all computation,
-        or float32 where it is float16. A memory map, or float16, is read batch by batch.
+        Image rows; of views, each epoch draws one per row. Its dtype is the dtype of all
+        computation, or float32 where it is float16. A memory map, or float16, is read batch by
+        batch.
     y : ndarray of shape (n_samples,)
         Class of each row, 0 to n_classes - 1.
     constants : dict of str to ndarray or float
@@ -80,7 +81,7 @@ def train(
     max_epochs : int
         Number of epochs; the parameters after the last one are the result.
     rng : numpy.random.RandomState
-        An epoch draws ``rng.randint(n_views, size=n_samples)`` where there are views, and then
+        An epoch draws ``rng.randint(n_views, size=n_samples)`` if there are views, and then
         ``rng.permutation(n_samples)`` as the order of its rows where there is more than one batch.
     batch_size : int, default=256
         Rows per step. A last batch with fewer is dropped; fewer rows in all are one batch.
@@ -177,7 +178,7 @@ def _has_stopped(callback):
 
 
 def _optimizer_arguments(name, device, params):
-    """Arguments of skorch for an optimizer, fused where torch has it for the device."""
+    """Arguments of skorch for an optimizer, fused if torch has it for the device."""
     optimizer = getattr(torch.optim, name)
     can_fuse = "fused" in inspect.signature(optimizer).parameters
     if can_fuse and device.type in _FUSED_DEVICES:
@@ -229,7 +230,7 @@ def _plain_history(history):
 
 
 def _batch_lr(epoch):
-    """Return the learning rate of the last batch, where the schedule counts batches."""
+    """Return the learning rate of the last batch, if the schedule counts batches."""
     return {k: v for batch in epoch["batches"][-1:] for k, v in batch.items() if k == "lr"}
 
 

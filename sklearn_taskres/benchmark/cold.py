@@ -4,6 +4,7 @@ import copy
 import functools
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +76,7 @@ def measure(model_name, paths, device=None, repeats=3):
             result, spent = _seconds(run)
             seconds[name].append(spent)
             rows[name] = result
-    exact, texts = rows[EXACT], encoder.encode_texts(_random_prompts())
+    exact, texts = rows[EXACT], encoder.encode_texts(random_prompts())
     bare = np.array(seconds[BASELINE])
     return {
         "n": len(paths),
@@ -84,7 +85,7 @@ def measure(model_name, paths, device=None, repeats=3):
         f"ratio to {BASELINE}": {name: np.median(bare / s) for name, s in seconds.items()},
         "auto_is": load().image_precision,
         f"agreement with {EXACT}": {
-            name: _agreement(exact, result, texts)
+            name: agreement(exact, result, texts)
             for name, result in rows.items()
             if name.startswith("transform") and name != EXACT
         },
@@ -126,13 +127,9 @@ def _transforms(model_name, device, paths):
     ways = {}
     for backend, precisions in backends.items():
         for precision in precisions:
+            who: dict[str, Any] = {"backend": backend, "precision": precision}
             featurizer = CLIPFeaturizer(
-                model_name,
-                device=device,
-                backend=backend,
-                precision=precision,
-                cache=None,
-                batch_size=BATCH,
+                model_name, device=device, cache=None, batch_size=BATCH, **who
             )
             featurizer.transform(paths[:BATCH])  # converts, and prepares the device
             ways[f"transform, {backend} {precision}"] = functools.partial(
@@ -141,7 +138,7 @@ def _transforms(model_name, device, paths):
     return ways
 
 
-def _random_prompts():
+def random_prompts():
     """Prompts of one to seven random words, always the same."""
     rng = np.random.default_rng(0)
     return [" ".join(rng.choice(_WORDS, rng.integers(1, 8))) for _ in range(_N_PROMPTS)]
@@ -163,7 +160,7 @@ def _seconds(function):
     return result, time.perf_counter() - begun
 
 
-def _agreement(exact, other, texts):
+def agreement(exact, other, texts):
     """Lowest cosine of the rows with exact ones, and how often the same prompt is the nearest."""
     exact, other, texts = (unit(rows) for rows in (exact, other, texts))
     same = (exact @ texts.T).argmax(1) == (other @ texts.T).argmax(1)

@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+#: Largest weight of a branch that does nothing before training, as those of ResNet and ConvNeXt.
+_SWITCHED_OFF = 1e-4
+
 
 def write_random_clip(folder, config, seed=0, **preprocessing):
     """Write a CLIP with random weights as open_clip's ``local-dir:`` reads it.
@@ -40,5 +43,7 @@ def write_random_clip(folder, config, seed=0, **preprocessing):
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):  # zeros would hide a forgotten bias
                 torch.nn.init.normal_(parameter, std=0.1)
+            elif parameter.abs().max() < _SWITCHED_OFF:
+                torch.nn.init.constant_(parameter, 0.5)
     save_model(model, str(folder / "open_clip_model.safetensors"))
     return f"local-dir:{folder}"

@@ -35,7 +35,7 @@ def measure(model_name, paths, folder, repeats=3):
     paths : list of str
         Images, at least 3.
     folder : path-like
-        Where pipelines and converted towers are written.
+        If pipelines and converted towers are written.
     repeats : int, default=3
         Processes per backend; the medians count.
 

@@ -11,7 +11,7 @@ from .._version import __version__
 from .output import complain
 
 #: Subcommands, each the module of this package that has its name.
-_COMMANDS = ("fit", "predict", "evaluate", "check")
+_COMMANDS = ("fit", "predict", "evaluate", "check", "review", "export")
 _BENCHMARK = "measure accuracy and speed, on your data and this machine"
 
 

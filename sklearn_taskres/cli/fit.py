@@ -41,7 +41,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="prompts with {} for the class name, or the name of a data set that has some",
     )
-    parser.add_argument("--search", action="store_true", help="choose alpha by cross-validation")
+    parser.add_argument(
+        "--method",
+        choices=("taskres-gda", "taskres"),
+        default="taskres-gda",
+        help="TaskRes joined with Gaussian classes (default), or TaskRes alone",
+    )
+    parser.add_argument(
+        "--search", action="store_true", help="TaskRes alone, with alpha chosen by cross-validation"
+    )
+    parser.add_argument(
+        "--corrections", metavar="FILE", help="labels that the page of `review` saved"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of every random draw; 0 by default")
     add_machine_arguments(parser)
 
@@ -52,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     from ..inspection._held_out import deal
 
     output = Path(options.output)
-    paths, y = load_image_folder(options.photos, on_error="warn")
+    paths, y = load_image_folder(options.photos, on_error="warn", corrections=options.corrections)
     check_writable(output)
     say(counted(y))
     model = _pipeline(options)
@@ -74,7 +85,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _pipeline(options: argparse.Namespace) -> Pipeline:
-    from .. import TaskResClassifierCV, make_taskres_pipeline
+    from .. import (
+        TaskResClassifier,
+        TaskResClassifierCV,
+        TaskResGDAClassifier,
+        make_taskres_pipeline,
+    )
 
     one = len(options.templates) == 1
     model = make_taskres_pipeline(
@@ -85,6 +101,7 @@ def _pipeline(options: argparse.Namespace) -> Pipeline:
         device=options.device,
         random_state=options.seed,
         verbose=int(not options.quiet),
+        classifier=TaskResClassifier if options.method == "taskres" else TaskResGDAClassifier,
     )
     if options.search:
         base = model["taskres"].base

@@ -118,10 +118,11 @@ def _from_skops(path: Path) -> Any:
 
 
 def own_types() -> set[str]:
-    """Names of the package's estimators and caches, the types that may stand in a model file."""
+    """Names of the package's estimators and caches, and of what those hold: all of a model file."""
     found = [getattr(sklearn_taskres, name) for name in sklearn_taskres.__all__]
-    classes = [c for c in found if isinstance(c, type) and not issubclass(c, Exception)]
-    return {f"{c.__module__}.{c.__qualname__}" for c in classes}
+    classes = {c for c in found if isinstance(c, type) and not issubclass(c, Exception)}
+    held = {held for c in classes for held in getattr(c, "_data_types", ())}
+    return {f"{c.__module__}.{c.__qualname__}" for c in classes | held}
 
 
 def check_writable(path: Path) -> None:

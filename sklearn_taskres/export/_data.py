@@ -5,38 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from .._classifiers.clap import CLAPClassifier
-from .._classifiers.clip_adapter import CLIPAdapterClassifier
-from .._classifiers.coop import CoOpClassifier
-from .._classifiers.gda import GDAClassifier
-from .._classifiers.linear_probe import LinearProbeClassifier
-from .._classifiers.prolip import ProLIPClassifier
-from .._classifiers.taskres import TaskResClassifier
-from .._classifiers.taskres_gda import TaskResGDAClassifier
-from .._classifiers.text_gaussian import Covariance, TextGaussian
-from .._classifiers.tip_adapter import TipAdapterClassifier
-from .._classifiers.zero_shot import ZeroShotClassifier
-from .._clip.featurizer import CLIPFeaturizer
-from .._clip.text import CLIPTextFeaturizer
+import sklearn_taskres
 
-#: All that is ever built of a file: these, and the records below.
-_CLASSES = {
-    kind.__name__: kind
-    for kind in (
-        CLAPClassifier,
-        CLIPAdapterClassifier,
-        CLIPFeaturizer,
-        CLIPTextFeaturizer,
-        CoOpClassifier,
-        GDAClassifier,
-        LinearProbeClassifier,
-        ProLIPClassifier,
-        TaskResClassifier,
-        TaskResGDAClassifier,
-        TipAdapterClassifier,
-        ZeroShotClassifier,
-    )
-}
+from .._classifiers.text_gaussian import Covariance, TextGaussian
+
+#: Names of all that is ever built of a file: our estimators, and the records below.
+_CLASSES = frozenset(
+    name for name in sklearn_taskres.__all__ if name.endswith(("Classifier", "Featurizer"))
+)
 _RECORDS = {kind.__name__: kind for kind in (Covariance, TextGaussian)}
 #: Parameters that are of the machine, not of the model; they get their default.
 _OF_THE_MACHINE = {"cache", "device", "num_workers", "verbose"}
@@ -54,7 +30,7 @@ class DataWriter:
     def estimator(self, estimator: Any) -> dict:
         """Return what `DataReader.estimator` takes."""
         name = type(estimator).__name__
-        if name not in _CLASSES:
+        if not _is_ours(estimator):
             raise TypeError(f"Only estimators of sklearn_taskres can be written. Got {name}.")
         params = estimator.get_params(deep=False)
         kept = {key: value for key, value in params.items() if key not in _OF_THE_MACHINE}
@@ -84,7 +60,7 @@ class DataWriter:
         if isinstance(value, dict):
             pairs = [[self._value(k, where), self._value(v, where)] for k, v in value.items()]
             return {"dict": pairs}
-        if type(value).__name__ in _CLASSES:
+        if _is_ours(value):
             return {"estimator": self.estimator(value)}
         name = type(value).__name__
         if name in _RECORDS:
@@ -122,9 +98,10 @@ class DataReader:
 
     def estimator(self, content: dict) -> Any:
         """Return the estimator; KeyError, TypeError and the like say that it is not one."""
-        if content["class"] not in _CLASSES:
-            raise TypeError(f"{content['class']!r} is not an estimator of sklearn_taskres")
-        make = _CLASSES[content["class"]]
+        name = content["class"]
+        if name not in _CLASSES:
+            raise TypeError(f"{name!r} is not an estimator of sklearn_taskres")
+        make = getattr(sklearn_taskres, name)
         params = {key: self._value(value) for key, value in content["params"].items()}
         estimator = make(**params)
         for key, value in content["fitted"].items():
@@ -153,3 +130,9 @@ class DataReader:
         if kind == "estimator":
             return self.estimator(content)
         raise TypeError(f"{kind!r} is not a kind of value")
+
+
+def _is_ours(value):
+    """Whether a value is one of our estimators itself, and not of a class derived from one."""
+    name = type(value).__name__
+    return name in _CLASSES and type(value) is getattr(sklearn_taskres, name)

@@ -108,7 +108,7 @@ def from_hub(
     repo_id : str or path-like
         As for `push_to_hub`.
     revision : str, optional
-        Commit, tag or branch of a repository. Name a commit where what you load must not change.
+        Commit, tag or branch of a repository. Name a commit if what you load must not change.
     token : str or bool, optional
         Of huggingface_hub.
 
@@ -120,8 +120,8 @@ def from_hub(
     Raises
     ------
     ValueError
-        If the folder is no export, or its files are not those that were written: each has a digest.
-        That finds accidents and single files that were replaced; it is no signature.
+        If the folder is not an export, or its files are not those that were written: each has a
+        digest. That finds accidents and single files that were replaced; it is not a signature.
     """
     if _is_folder(repo_id):
         folder = Path(repo_id).expanduser()

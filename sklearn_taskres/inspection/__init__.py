@@ -12,6 +12,7 @@ from .label_review import (
 )
 from .magnitude import ResidualMagnitudeDisplay, residual_magnitude
 from .nearest_images import NearestImagesDisplay
+from .review_page import review
 from .top import predict_top
 from .transfer_difficulty import TransferDifficultyDisplay, relative_transfer_difficulty
 
@@ -30,4 +31,5 @@ __all__ = [
     "predict_top",
     "relative_transfer_difficulty",
     "residual_magnitude",
+    "review",
 ]

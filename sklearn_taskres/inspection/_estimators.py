@@ -67,7 +67,7 @@ def names_of_classes(classifier):
 def zero_shot_classifier(classifier, X=None, y=None):
     """Return the zero-shot classifier that a classifier starts from.
 
-    Of a fitted one that is its `base_`, but for an enhanced base: tuning the text projection is
+    Of a fitted one that is its `base_`, except for an enhanced base: tuning the text projection is
     part of the training, so the class names are embedded again by the CLIP as it came. (Of classes
     that were added to an enhanced base only the labels are known, not the names.)
 

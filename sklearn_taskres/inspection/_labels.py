@@ -43,10 +43,10 @@ def coded_labels(labels, **given):
 
 
 def _places(values, place, name):
-    strangers = [label for label in values.tolist() if label not in place]
-    if strangers:
+    unknown = [label for label in values.tolist() if label not in place]
+    if unknown:
         raise ValueError(
-            f"{name} holds {strangers[0]!r}, which is not among the {len(place)} labels. Pass all "
+            f"{name} holds {unknown[0]!r}, which is not among the {len(place)} labels. Pass all "
             f"labels of the task, or leave out the images of other classes."
         )
     return np.array([place[label] for label in values.tolist()])

@@ -15,7 +15,7 @@ class AlphaDisplay:
     """Cross-validated score against alpha, the best marked, alpha = 0 being zero-shot.
 
     Make it with `from_cv_results` or `from_estimator`. Alphas stand at equal distances, so that 0
-    has its place beside a logarithmic grid.
+    has its place next to a logarithmic grid.
 
     Parameters
     ----------
@@ -118,13 +118,13 @@ class AlphaDisplay:
         Parameters
         ----------
         cv_results : dict
-            ``cv_results_`` of a search, or what a data frame of it gives. Where other parameters
+            ``cv_results_`` of a search, or what a data frame of it gives. If other parameters
             were searched too, each alpha stands with the best of its candidates.
         param : str, optional
             Name of the parameter. None is "alpha" or what ends in "__alpha", such as
             "taskres__alpha".
         metric : str, default="score"
-            Scorer, where the search had several.
+            Scorer, if the search had several.
         score_name : str, optional
             What the scores are. None is "accuracy", or `metric` where that is another.
         ax : matplotlib.axes.Axes, optional
@@ -230,7 +230,7 @@ def _fold_scores(cv_results, metric):
     folds = np.array([np.asarray(cv_results[k], dtype=float) for k in names]).T
     if folds.size == 0 or np.isnan(folds).all():
         raise ValueError(
-            f"cv_results holds no score of a fold called 'split0_test_{metric}'. Pass metric where "
+            f"cv_results holds no score of a fold called 'split0_test_{metric}'. Pass metric if "
             f"the search had several, or search on classes with at least two images each."
         )
     return folds

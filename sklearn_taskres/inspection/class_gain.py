@@ -28,7 +28,7 @@ class ClassGainDisplay:
     """Accuracy of each class before and after training, the classes that got worse named.
 
     Make it with `from_estimator` or `from_predictions`. A class that got worse than zero-shot has
-    seen negative transfer, even where the mean over all images has risen.
+    seen negative transfer, even if the mean over all images has risen.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class ClassGainDisplay:
 
     Notes
     -----
-    One image decides whether a class counts as worse. With few images a class, read the length of
+    One image decides whether a class counts as worse. With few images per class, read the length of
     a line and not its colour alone.
 
     Examples
@@ -130,7 +130,7 @@ class ClassGainDisplay:
         Returns
         -------
         ClassGainDisplay
-            With residual norms, where the classifier learned a residual on the text.
+            With residual norms, if the classifier learned a residual on the text.
 
         Raises
         ------
@@ -249,7 +249,7 @@ class ClassGainDisplay:
     def _rows(self, n_classes):
         """Return the indices of the classes to draw, from the largest gain to the largest loss.
 
-        Up to half of them are those that lost most, however little that is beside the gains.
+        Up to half of them are those that lost most, however little that is compared with the gains.
         """
         seen = np.flatnonzero(self.counts)
         ranked = seen[np.argsort(-self.gain_[seen], kind="stable")]
@@ -301,6 +301,6 @@ class ClassGainDisplay:
 
 
 def _recall(truth, predicted, counts):
-    """Share of the images of each class that are right; nan where there are none."""
+    """Share of the images of each class that are right; nan if there are none."""
     n_right = np.bincount(truth[truth == predicted], minlength=len(counts))
     return np.where(counts > 0, n_right / np.maximum(counts, 1), np.nan)

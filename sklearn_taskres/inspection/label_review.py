@@ -272,7 +272,7 @@ def none_of_these(
         Their labels.
     share : float, default=0.95
         Share of held-out images of the classes that are to score above the threshold, in (0, 1).
-        Raise it where sending away a good image costs more than letting a wrong one in.
+        Raise it if sending away a good image costs more than letting a wrong one in.
     cv : int, default=5
         Folds in which images are held out, a fit for each.
     random_state : int, RandomState instance or None, default=0

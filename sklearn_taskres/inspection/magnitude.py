@@ -1,4 +1,4 @@
-"""How large the learned residual is, beside how long it was trained."""
+"""How large the learned residual is, compared with how long it was trained."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, Self
@@ -30,10 +30,10 @@ def residual_magnitude(estimator: BaseEstimator, *, n_samples: int | None = None
     """Magnitude of the residual that a TaskRes classifier learned, and the length of its training.
 
     The paper [1]_ compares the "mean magnitude" of residuals over tasks and does not define it
-    further. Ours is the mean norm of the rows x of the residual. Beside it stands what a residual
+    further. Ours is the mean norm of the rows x of the residual. Next to it stands what a residual
     does to each class, α‖x‖ / ‖t‖, and the way it had to get there: under Adam an element moves by
     about the learning rate a step, so that magnitude grows with the sum of the learning rates over
-    the steps, whatever the task. Compare magnitudes only where these sums are alike.
+    the steps, whatever the task. Compare magnitudes only if these sums are alike.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ class ResidualMagnitudeDisplay:
     correlation_ : float
         Spearman's rank correlation of magnitude and difficulty; nan for fewer than three tasks.
     length_correlation_ : float
-        The same of magnitude and steps times learning rate; nan where all are within a tenth of the
+        The same of magnitude and steps times learning rate; nan if all are within a tenth of the
         longest.
     ax_ : matplotlib.axes.Axes
         Where it was drawn.
@@ -194,11 +194,11 @@ class ResidualMagnitudeDisplay:
             Task to relative transfer difficulty, from `relative_transfer_difficulty`.
         data : dict of str to (X, y), optional
             Task to what its classifier was fitted on, embeddings (or images before a pipeline) and
-            labels. They tell how many steps an epoch had; without them one is counted.
+            labels. They tell how many steps per epoch had; without them one is counted.
         n_steps : int, optional
             Fixed-steps mode: clones of the classifiers are fitted on `data` with `max_epochs` such
             that each takes this many steps, to the nearest whole epoch; the given ones stay as they
-            are. Learning rates are the classifiers' own: fix `lr` where some task has 1000 classes.
+            are. Learning rates are the classifiers' own: fix `lr` if some task has 1000 classes.
             Costs a fit a task.
         kind : {"norm", "relative"}, default="norm"
             The paper's mean ‖x‖, or mean α‖x‖ / ‖t‖.
@@ -299,10 +299,10 @@ def _check_tasks(estimators, difficulties, data, n_steps, kind):
         missing = [] if table is None else [name for name in estimators if name not in table]
         if missing:
             raise ValueError(f"The task {missing[0]!r} has no {what}. Add it to the dict.")
-    endless = [name for name in estimators if not np.isfinite(difficulties[name])]
-    if endless:
+    infinite = [name for name in estimators if not np.isfinite(difficulties[name])]
+    if infinite:
         raise ValueError(
-            f"The difficulty of {endless[0]!r} is {difficulties[endless[0]]}: zero-shot got no "
+            f"The difficulty of {infinite[0]!r} is {difficulties[infinite[0]]}: zero-shot got no "
             f"image right there. Leave the task out."
         )
 

@@ -45,7 +45,7 @@ class NearestImagesDisplay:
     n_right_ : tuple of int or None
         Images of the class in each row, before and after; None without truths.
     axes_ : ndarray of shape (2, n_images) of matplotlib.axes.Axes
-        An axes an image.
+        An axes per image.
     ax_ : matplotlib.axes.Axes
         The axes that holds them.
     figure_ : matplotlib.figure.Figure
@@ -98,7 +98,7 @@ class NearestImagesDisplay:
     ) -> Self:
         """Draw the images nearest to a class, as a fitted classifier sees them.
 
-        Nearest is what has the highest logit of the class. For two classes, where the logits'
+        Nearest is what has the highest logit of the class. For two classes, of which the logits'
         difference is all that `decision_function` says, it is what is most of the one and not of
         the other.
 
@@ -114,7 +114,7 @@ class NearestImagesDisplay:
         label : object
             The class, one of ``classes_``.
         n_images : int, default=5
-            Images a row.
+            Images per row.
         y : array-like of shape (n_samples,), optional
             Labels. With them each image is named, and those of other classes are marked.
         display_labels : array-like of shape (n_classes,), optional

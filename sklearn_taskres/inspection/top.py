@@ -22,7 +22,7 @@ def predict_top(estimator: Any, X: Any, k: int = 3) -> list[list[ClassProbabilit
     X : array-like of shape (n_samples, ...)
         What it takes: embeddings, or images before a pipeline.
     k : int, default=3
-        Classes per image; all of them where there are fewer.
+        Classes per image; all of them if there are fewer.
 
     Returns
     -------

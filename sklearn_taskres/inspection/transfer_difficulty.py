@@ -83,20 +83,20 @@ def relative_transfer_difficulty(
         Zero-shot predictions.
     labels : array-like of shape (n_classes,), optional
         All labels of the task, in the order of the result with ``average=None``. None: those in
-        `y_true` and `y_pred`, sorted. Pass them where some class may occur in neither.
+        `y_true` and `y_pred`, sorted. Pass them if some class may occur in neither.
     baseline : float, optional
         Precision of the baseline, in (0, 1]. None is 1/K. Pass the share of the largest class
-        where classes are of very unequal size.
+        if classes are of very unequal size.
     average : {"micro", "macro"} or None, default="micro"
         How precision is averaged. "micro" counts all images alike and equals accuracy, since each
         image has one label and one prediction; the paper's figures are this one. "macro" is the
-        mean of the precisions of the classes. None gives a value a class.
+        mean of the precisions of the classes. None gives a value per class.
 
     Returns
     -------
     float, or ndarray of shape (n_classes,) with ``average=None``
         Precision of a class is the share of the images predicted as it that belong to it; it is 0
-        for a class that is never predicted. Where precision is 0, difficulty is inf.
+        for a class that is never predicted. If precision is 0, difficulty is inf.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def _checked_baseline(baseline, n_classes):
 
 
 def _precision(truth, predicted, n_classes, average):
-    """Precision, a value a class with average=None."""
+    """Precision, a value per class with average=None."""
     right = truth == predicted
     if average == "micro":
         return right.mean()
@@ -146,7 +146,7 @@ def _precision(truth, predicted, n_classes, average):
 class TransferDifficultyDisplay:
     """Relative transfer difficulty of each class, before anything is trained.
 
-    Make it with `from_estimator` or `from_predictions`. Both warn where the paper's two conditions
+    Make it with `from_estimator` or `from_predictions`. Both warn if the paper's two conditions
     for negative transfer (a result below zero-shot) hold together: relative transfer difficulty is
     high, and zero-shot precision is already fair.
 
@@ -310,7 +310,7 @@ class TransferDifficultyDisplay:
         Raises
         ------
         ValueError
-            As `relative_transfer_difficulty` does, or for names that are not one a label.
+            As `relative_transfer_difficulty` does, or for names that are not one per label.
 
         Warns
         -----
@@ -326,7 +326,7 @@ class TransferDifficultyDisplay:
 
     @classmethod
     def _judged(cls, predictions, definition, thresholds):
-        """Return the display of predictions, and warn where both conditions hold."""
+        """Return the display of predictions, and warn if both conditions hold."""
         y_true, y_pred, labels, display_labels = predictions
         labels, (truth, predicted) = coded_labels(labels, y_true=y_true, y_pred=y_pred)
         baseline, average = definition

@@ -1,4 +1,4 @@
-"""OpenVINO computes the image tower: float32, or bfloat16 where the processor has units for it."""
+"""OpenVINO computes the image tower: float32, or bfloat16 if the processor has units for it."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -102,7 +102,7 @@ class Towers:
 
     @contextlib.contextmanager
     def alone(self, identity: ModelIdentity, engine: str) -> Iterator[None]:
-        """Let one process at a time convert a tower; where the disk has no locks, all of them."""
+        """Let one process at a time convert a tower; if the disk has no locks, all of them."""
         import filelock
 
         path = self._folder(identity, engine).with_suffix(".lock")

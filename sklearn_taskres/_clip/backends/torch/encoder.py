@@ -189,7 +189,7 @@ class Encoder:
         return model
 
     def tokenize(self, prompts):
-        """Return token ids, int64 (n, context), and warn where a prompt loses something."""
+        """Return token ids, int64 (n, context), and warn if a prompt loses something."""
         tokens = self.tokenizer(prompts)
         _warn_about(
             prompts,

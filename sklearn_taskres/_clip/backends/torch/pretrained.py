@@ -60,7 +60,7 @@ class ModelSource:
     config: dict
     #: open_clip's preprocessing configuration.
     preprocessing: dict
-    #: Gives the path of the weights, downloading them where need be.
+    #: Gives the path of the weights, downloading them if need be.
     find_weights: Callable
     #: Gives the tokenizer.
     find_tokenizer: Callable
@@ -75,7 +75,7 @@ class ModelSource:
         return self.config["embed_dim"]
 
     def fingerprint(self, precision: str) -> str:
-        """Text that is equal only where embeddings are; costs what `identity` does."""
+        """Text that is equal only if embeddings are; costs what `identity` does."""
         return self.identity().fingerprint(precision)
 
     def identity(self) -> ModelIdentity:
@@ -113,7 +113,7 @@ class ModelSource:
         -------
         model : torch.nn.Module
         token_ids : torch.Tensor or None
-            None where the token embedding holds the whole vocabulary.
+            None if the token embedding holds the whole vocabulary.
         """
         self._require_transformers("hf_model_name")
         path = Path(self.find_weights())
@@ -272,7 +272,7 @@ def _architecture_source(model_name, architecture, pretrained):
         return ModelSource(architecture, config, preprocessing, lambda: weights, find_tokenizer)
     what = f"model_name={model_name!r}, pretrained={pretrained!r}"
     remedy = _other_ways(*_file_of_tag(architecture, tag))
-    # A tag knows with which activation it was trained; open_clip only warns where they differ.
+    # A tag knows with which activation it was trained; open_clip only warns if they differ.
     config["quick_gelu"] = bool(config.get("quick_gelu") or tag.get("quick_gelu"))
     return ModelSource(
         architecture,
@@ -439,7 +439,7 @@ def _load_cut_vocabulary(model, path):
 
 
 def _why_not_loaded(error):
-    """Return the reason why weights were not loaded, or nothing where torch would advise wrongly.
+    """Return the reason why weights were not loaded, or nothing if torch would advise wrongly.
 
     What it says of files that are not tensors is how to run their code.
     """
