@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from sklearn_taskres._clip.backends.engines import find_engine, is_installed
 from sklearn_taskres._clip.backends.torch import pretrained
 from sklearn_taskres.benchmark import cold, memory, warm
 from sklearn_taskres.benchmark.__main__ import main
@@ -22,7 +23,12 @@ def test_cold_part(clip_writer, monkeypatch, tmp_path, capsys):
     tiny = figures["cold"]["tiny"]
     assert tiny["n"] == 70
     rates, ratios = tiny["rate"], tiny[f"ratio to {cold.BASELINE}"]
-    engines = {"openvino float32", "openvino bfloat16", "onnx float32"}
+    engines = {
+        f"{name} {precision}"
+        for name in ("openvino", "onnx")
+        if is_installed(name)
+        for precision in find_engine(name).PRECISIONS
+    }
     ours = {f"transform, {name}" for name in engines | {"torch float32", "torch bfloat16"}}
     loops = {cold.BASELINE, "bare loop, channels last", "bare loop, bfloat16"}
     assert rates.keys() == ratios.keys() == ours | loops

@@ -578,7 +578,7 @@ def test_variants_are_drawn_where_there_is_nothing_else(figures):
 
 
 @pytest.mark.parametrize(
-    ("data_sets", "shots", "if"),
+    ("data_sets", "shots", "where"),
     [
         (("dtd", "imagenet"), (1, 16), "imagenet, 16 images per class"),
         (("dtd", "imagenet"), (1, 4), "average of 2 data sets, 4 images per class"),

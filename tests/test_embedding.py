@@ -102,6 +102,7 @@ def test_a_pipeline_keeps_both_wings_in_one_folder(tiny_clip, paths, tmp_path, e
 
 
 @posix_only
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA cannot follow a fork")
 def test_a_parallel_search_encodes_each_image_once(tiny_clip, paths, tmp_path, monkeypatch):
     """GridSearchCV with two processes and a folder: 12 encodings, whoever comes first."""
     files, y = paths
@@ -119,7 +120,7 @@ def test_a_parallel_search_encodes_each_image_once(tiny_clip, paths, tmp_path, m
     monkeypatch.setattr(cache_module, "FolderStore", patient)
     clip = CLIPFeaturizer(tiny_clip, cache=tmp_path / "cache", batch_size=2, device="cpu")
     taskres = TaskResClassifier(np.eye(2, 16), max_epochs=2, device="cpu")
-    model = Pipeline([("clip", clip), ("taskres", taskres)])  # CUDA cannot follow a fork
+    model = Pipeline([("clip", clip), ("taskres", taskres)])
     grid = {"taskres__alpha": [0.1, 0.25, 0.5, 1, 1.5, 2]}
     search = GridSearchCV(model, grid, cv=5, n_jobs=2)
     with joblib.parallel_backend("multiprocessing"), warnings.catch_warnings():
