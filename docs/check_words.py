@@ -60,7 +60,7 @@ RULES = {
             r"points?|positions?|rows?|sides?|spots?|steps?) where\b",
             r"(asks?|decides?|finds? out|from|knows?|notes?|of|out|remembers?|sa(y|ys|id)|sees?|"
             r"shows?|tells?|to) where\b",
-            r"^where\b.*\?|^where$",
+            r"^where\b.*\?|^\Wwhere\W$",
             r"where to\b",
             # a noun clause that says what a parameter is
             r"(?-i:Where [^,.;]*\.|Where [^,.;]*$|Where and how|Where (a residual is|embeddings|"
