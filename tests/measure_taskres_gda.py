@@ -188,7 +188,7 @@ def part_wrong_names(args):
 
 
 def part_many_images(args):
-    """Up to 24 images per class judged on the rest of dtd's val and test together."""
+    """Up to 48 images per class judged on the rest of dtd's val and test together."""
     task = textures()
     X, y = np.concatenate([task.X, task.X_test]), np.concatenate([task.y, task.y_test])
     rows, rest = train_test_split(np.arange(len(X)), stratify=y, test_size=12 * 47, random_state=0)
