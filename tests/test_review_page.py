@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 
 import numpy as np
 import pytest
@@ -131,8 +132,9 @@ def in_browser(page, width, *options):
     text = page.read_text("utf-8").replace("</body>", f"<script>{CLICKS}</script></body>")
     clicked.write_text(text, encoding="utf-8")
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900"]
+    profile = f"--user-data-dir={tempfile.mkdtemp(dir=page.parent)}"  # two at once need two
     done = subprocess.run(  # noqa: S603 (a page of our own)
-        [*command, *options, "--dump-dom", clicked.as_uri()],
+        [*command, profile, *options, "--dump-dom", clicked.as_uri()],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         timeout=120,

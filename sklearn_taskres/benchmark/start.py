@@ -13,6 +13,8 @@ from sklearn.pipeline import make_pipeline
 from .. import CLIPFeaturizer, EmbeddingCache, TaskResClassifier
 from .._clip.backends.engines import is_installed
 
+#: Age of a model's files from which on their stamps are trusted, so that no process looks closer.
+_RACY_SECONDS = 2.5
 _CODE = """
 import json, sys
 import joblib
@@ -46,6 +48,7 @@ def measure(model_name, paths, folder, repeats=3):
         memory after it in MB (None if the system does not say), and which of torch, open_clip and
         torchvision were imported.
     """
+    time.sleep(_RACY_SECONDS)
     backends = ["torch", *(name for name in ("openvino", "onnx") if is_installed(name))]
     return {name: _measure(name, model_name, paths, Path(folder), repeats) for name in backends}
 
