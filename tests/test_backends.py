@@ -593,6 +593,15 @@ print(repr(float(model.transform(images).sum())))
 
 
 @pytest.mark.parametrize("backend", ENGINES)
+def test_each_cache_folder_gets_its_tower(backend, tiny_clip, images, tmp_path):
+    """A tower that this process has loaded from one folder is also kept in the next one."""
+    for name in ("one", "two"):
+        clip = featurizer(tiny_clip, backend, cache=str(tmp_path / name))
+        clip.transform(images)
+        assert list((tmp_path / name).rglob("manifest.json")) != []
+
+
+@pytest.mark.parametrize("backend", ENGINES)
 def test_two_processes_convert_once(backend, own_home, tiny_clip, images):
     """The second waits for the first, and both give the same rows."""
     code = AT_ONCE.format(home=str(own_home.parent), name=tiny_clip, backend=backend)

@@ -115,7 +115,7 @@ def load_engine(
         If the engine is not installed, or what converting needs is not.
     """
     require(name)
-    key = name, identity.fingerprint(precision), n_threads()
+    key = name, identity.fingerprint(precision), n_threads(), towers.root  # each folder has its own
     with _loading:  # whoever comes second waits, and finds the encoder loaded
         if key not in _LOADED:
             work = _Conversion(find_engine(name), model, identity, precision, towers)
