@@ -140,7 +140,7 @@ def test_a_function_may_draw_into_its_images():
 
 
 def test_unreadable_images_are_listed(featurizer, paths):
-    """Files that are no images, and what the preprocessing refuses, stop no others."""
+    """Files that hold no image, and what the preprocessing refuses, stop no others."""
     Image.new("RGB", (60, 20)).save(paths[0].with_name("wide.png"))
     bad = [*paths, "missing.jpg", paths[0].with_name("wide.png")]
     with pytest.raises(UnreadableImagesError) as caught:
@@ -155,7 +155,7 @@ def test_unreadable_images_are_listed(featurizer, paths):
     [
         (
             lambda images: small(images)[:, :3],
-            r"embedding_size=16 .* \(2, 16\) .* Got shape \(2, 3",
+            r"embedding_size=16 .* Got shape \(2, 3\)",
         ),
         (lambda images: small(images)[:1], r"shape \(2, 16\) for 2 images. Got shape \(1, 16\)"),
         (lambda images: None, r"Got shape \(\)"),

@@ -28,7 +28,7 @@ Encode: TypeAlias = Callable[[list[Any]], ArrayLike]
 class FunctionFeaturizer(ImageTransformer):
     """Embed images with an encoder of your own, given as a function.
 
-    For encoders that are no CLIP: models of timm, DINO, sentence-transformers, an inference server.
+    For encoders other than CLIP: models of timm, DINO, sentence-transformers, an inference server.
     Images of every kind are read, errors are listed and embeddings are kept as by `CLIPFeaturizer`.
     With a classifier's ``base="class_means"`` no text side is needed.
 
