@@ -12,6 +12,7 @@ _HOME = {
     "CLIPTextFeaturizer": "._clip.text",
     "CoOpClassifier": "._classifiers.coop",
     "EmbeddingCache": "._clip.cache",
+    "FunctionFeaturizer": "._clip.function_featurizer",
     "GDAClassifier": "._classifiers.gda",
     "LinearProbeClassifier": "._classifiers.linear_probe",
     "ModelUnavailableError": "._clip.downloads",
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from ._clip.cache import EmbeddingCache as EmbeddingCache
     from ._clip.downloads import ModelUnavailableError as ModelUnavailableError
     from ._clip.featurizer import CLIPFeaturizer as CLIPFeaturizer
+    from ._clip.function_featurizer import FunctionFeaturizer as FunctionFeaturizer
     from ._clip.images import UnreadableImagesError as UnreadableImagesError
     from ._clip.text import CLIPTextFeaturizer as CLIPTextFeaturizer
     from ._search.taskres_cv import TaskResClassifierCV as TaskResClassifierCV

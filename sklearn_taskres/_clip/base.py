@@ -1,4 +1,4 @@
-"""What the featurizers of images and of class names share: one CLIP, found, checked and loaded."""
+"""What featurizers share: names of the columns, and one CLIP that is found, checked and loaded."""
 
 import os
 from os import PathLike
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from .backends.torch.pretrained import ModelSource
 
 
-class CLIPTransformer(TransformerMixin, VersionStamp):
-    """Base of the two featurizers: parameters that name a CLIP, and ways to get at it."""
+class EmbeddingTransformer(TransformerMixin, VersionStamp):
+    """Base of all featurizers: transformers whose rows are embeddings."""
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Return the names of the columns, the class's name in lower case and a number.
@@ -31,9 +31,16 @@ class CLIPTransformer(TransformerMixin, VersionStamp):
         -------
         ndarray of shape (d,), object
         """
-        width = self._source().embedding_size
         prefix = type(self).__name__.lower()
-        return np.array([f"{prefix}{i}" for i in range(width)], dtype=object)
+        return np.array([f"{prefix}{i}" for i in range(self._width())], dtype=object)
+
+    def _width(self) -> int:
+        """Return the number of elements of an embedding, d."""
+        raise NotImplementedError
+
+
+class CLIPTransformer(EmbeddingTransformer):
+    """Base of the two featurizers of a CLIP: parameters that name it, and ways to get at it."""
 
     def describe_model(self) -> str:
         """Return the arguments that name the CLIP, without `pretrained` if the name says all."""
@@ -54,6 +61,9 @@ class CLIPTransformer(TransformerMixin, VersionStamp):
         if self.pretrained is None:
             return _found(self.model_name, places), None
         return _found(self.model_name, places), _found(os.fspath(self.pretrained), places)
+
+    def _width(self) -> int:
+        return self._source().embedding_size
 
     def _source(self) -> "ModelSource":
         """Find what the model's name stands for; nothing is loaded."""

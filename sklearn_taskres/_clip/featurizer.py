@@ -3,22 +3,23 @@
 from collections.abc import Callable
 from numbers import Integral
 from os import PathLike
-from typing import Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 
-from .._formulas import unit
-from .._typing import Backend, Device, Images, Precision, fit_context
+from .._typing import Backend, Device, Images, Precision
 from .base import CLIPTransformer
-from .cache import CacheLike, EmbeddingCache, as_cache
-from .embedding import View, embed_images
-from .images import list_images
+from .cache import CacheLike, EmbeddingCache
+from .embedding import View
+from .image_transformer import ImageTransformer
 from .views import AUGMENTATIONS
+
+if TYPE_CHECKING:
+    from .backends.plan import Plan
 
 #: How views are made: a name, or a function of an image and a generator to an image.
 Augment: TypeAlias = (
@@ -27,7 +28,7 @@ Augment: TypeAlias = (
 )
 
 
-class CLIPFeaturizer(CLIPTransformer):
+class CLIPFeaturizer(ImageTransformer, CLIPTransformer):
     """Embed images with the image tower of a frozen CLIP.
 
     Nothing is learned, so `transform` works without `fit`. Embeddings are **raw** by default: the
@@ -87,6 +88,7 @@ class CLIPFeaturizer(CLIPTransformer):
     See Also
     --------
     CLIPTextFeaturizer : Embeds class names with the same CLIP.
+    FunctionFeaturizer : Embeds images with an encoder of your own.
 
     Notes
     -----
@@ -166,24 +168,6 @@ class CLIPFeaturizer(CLIPTransformer):
         self.random_state = random_state
         self.verbose = verbose
 
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: object = None, y: object = None) -> Self:
-        """Check the parameters and learn nothing.
-
-        Parameters
-        ----------
-        X : None or sequence of images
-            Ignored.
-        y : None or array-like
-            Ignored.
-
-        Returns
-        -------
-        self : object
-            The featurizer itself.
-        """
-        return self
-
     def fit_transform(self, X: Images, y: object = None) -> NDArray[np.float32]:
         """Embed training images, with `n_views` augmented views each.
 
@@ -243,31 +227,9 @@ class CLIPFeaturizer(CLIPTransformer):
         """
         return self._embed(X, [View(0)])[:, 0]
 
-    def _embed(self, X, views):
-        """Embeddings of the views of images, (n_samples, n_views, d)."""
+    def _plan(self, cache: EmbeddingCache) -> "Plan":
         from .backends.plan import plan_encoding
 
-        self._validate_params()
-        cache = as_cache(self.cache)
-        plan = plan_encoding(
+        return plan_encoding(
             self.backend, self._model(), self.device, self.precision, cache.towers, self._encoder
         )
-        embeddings = embed_images(
-            list_images(X),
-            views,
-            plan,
-            cache,
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
-            verbose=self.verbose,
-        )
-        return unit(embeddings) if self.normalize else embeddings
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.requires_fit = False
-        tags.input_tags.two_d_array = False
-        tags.input_tags.one_d_array = True
-        tags.input_tags.three_d_array = True
-        tags.input_tags.string = True
-        return tags

@@ -102,7 +102,7 @@ def list_images(X: Any) -> NDArray[Any] | list[Any]:
             f"list, [image]."
         )
     with as_value_error("X can't be read: "):
-        X = _only_column(_from_torch(X))
+        X = _only_column(from_torch(X))
     if isinstance(X, np.ndarray) and X.dtype.kind in "buifc":
         _check_stack(X)
     elif len(getattr(X, "shape", (1,))) != 1:
@@ -205,7 +205,7 @@ def _upright_file(image):
 
 
 def _from_pixels(image, block):
-    image = _from_torch(image)
+    image = from_torch(image)
     if isinstance(image, Image.Image):
         block.enter_context(BUDGET.reserve(bytes_to_read(image)))
         rgb, turn = _to_rgb(image)
@@ -269,8 +269,8 @@ def _on_white(image):
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
-def _from_torch(X):
-    """Array of a torch tensor, without importing torch; anything else as it is."""
+def from_torch(X):
+    """Return the array of a torch tensor, without importing torch; anything else as it is."""
     if not type(X).__module__.startswith("torch"):
         return X
     X = X.detach().cpu()
