@@ -1,10 +1,9 @@
-"""Encoders without a text side: class means held against logistic regression and other closed forms.
+"""Encoders without a text side: class means compared with logistic regression.
 
-Run ``SKLEARN_TASKRES_TEST_DATA=<folder> python tests/measure_own_encoder.py``, about a quarter of an
-hour on two cores. The rows are CLIP's image embeddings of textures (dtd, 47 classes) and of the
-digits, used as if nobody had their text side. Textures are drawn from val and judged on test, on the
-same draws for all. Nothing is tuned here except what a method chooses by itself on its training
-images.
+Run ``SKLEARN_TASKRES_TEST_DATA=<folder> python tests/measure_own_encoder.py``: ten minutes on two
+cores. The rows are CLIP's image embeddings of textures (dtd, 47 classes) and of the digits, used as
+if nobody had their text side. Textures are drawn from val and judged on test, on the same draws for
+all. Nothing is tuned here except what a method chooses by itself on its training images.
 """
 
 import os
@@ -17,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import Normalizer, StandardScaler
+from sklearn.preprocessing import Normalizer
 
 from sklearn_taskres import (
     CLIPFeaturizer,
@@ -28,7 +27,7 @@ from sklearn_taskres import (
     sample_few_shot,
 )
 
-SHOTS, DRAWS = (1, 2, 4, 8, 16), range(10)
+SHOTS, DRAWS = (1, 2, 4, 8, 16), range(5)
 #: The method that the others are compared with: what most people would write.
 REFERENCE = "LogisticRegression, unit rows, C=10"
 METHODS = {
@@ -38,9 +37,6 @@ METHODS = {
     ),
     "LogisticRegression, unit rows, C=100": lambda seed: make_pipeline(
         Normalizer(), LogisticRegression(C=100, max_iter=2000)
-    ),
-    "LogisticRegression, standardised": lambda seed: make_pipeline(
-        StandardScaler(), LogisticRegression(max_iter=2000)
     ),
     "LinearProbeClassifier": lambda seed: LinearProbeClassifier(random_state=seed),
     "nearest class mean, unit rows": lambda seed: make_pipeline(Normalizer(), NearestCentroid()),
