@@ -1,6 +1,6 @@
 """
-Classes without images
-======================
+Add classes without images
+==========================
 
 A classifier that was trained on some classes can take in more of them by name alone: CLIP knows
 what the words mean. Here it learns from the digits 0 to 7, and is then told that "eight" and "nine"

@@ -1,6 +1,6 @@
 """
-What alpha does
-===============
+Accuracy as a function of alpha
+===============================
 
 Alpha is how far training may move the classifier away from what CLIP knows: 0 is zero-shot, to the
 last bit, and a large alpha trusts the images. How much is right depends on the task: little if

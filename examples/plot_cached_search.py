@@ -1,6 +1,6 @@
 """
-A search encodes each image once
-================================
+Search with cached embeddings
+=============================
 
 A grid search over a whole pipeline, from images to labels, asks for the embedding of each image
 many times over. The featurizer keeps embeddings by the content of the image, so the CLIP runs once

@@ -1,6 +1,6 @@
 """
-All methods on the same images
-==============================
+Compare all methods
+===================
 
 Every method of the TaskRes paper's comparison, and two later ones, on handwritten digits with the
 bundled ``glyph-clip``: the same few labelled images, the same test images, each method's choices

@@ -1,6 +1,6 @@
 """
-What the enhanced base adds
-===========================
+Train an enhanced base
+======================
 
 The starred results of the TaskRes paper first tune CLIP's text projection on the task, and learn
 the residual on top of that *enhanced base*. Here is what each of the two steps gives, on digits

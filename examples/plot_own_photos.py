@@ -1,6 +1,6 @@
 """
-Your own photos in folders
-==========================
+Classify your own photos
+========================
 
 One folder a class is all it takes: the folders' names are the names of the classes, a few images in
 each are enough, and what comes out is one small file that labels new images.

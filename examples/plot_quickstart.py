@@ -1,6 +1,6 @@
 """
-Handwritten digits from a handful of examples
-=============================================
+Classify handwritten digits with few images per class
+=====================================================
 
 A classifier for scikit-learn's real handwritten digits, from 1 to 16 images per class. The bundled
 ``glyph-clip`` has seen rendered letters and digits, and none of these images; it knows what the

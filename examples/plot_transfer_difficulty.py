@@ -1,6 +1,6 @@
 """
-How hard was it, and what was learned
-=====================================
+Measure the difficulty of a task
+================================
 
 How much CLIP knows of a task can be measured before training: relative transfer difficulty is the
 accuracy of chance over that of zero-shot. Afterwards, the residual shows how far training had to

@@ -5,8 +5,9 @@ rate is timed from the call, opening included and imports not. Then the largest 
 before a read, and under the nose of a reader that has it open; and a writer is killed half-way.
 
 Run ``python tests/measure_stores.py`` for the table (needs ``pip install lmdb``; a minute or two),
-and ``python tests/measure_stores.py --million`` for the rates of a folder that holds a million
-embeddings (2.4 GB in the folder for temporary files; a few minutes).
+and ``python tests/measure_stores.py --million`` for a folder as it grows to a million embeddings
+(2.4 GB in the folder for temporary files; a few minutes): its rates, what a fresh process waits for
+and what memory it takes, and how long four processes that write at once wait for each other.
 """
 
 import functools
@@ -20,6 +21,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from sklearn_taskres._clip.cache import EmbeddingCache
 from sklearn_taskres.benchmark.warm import STORES, D, N, example_keys, example_rows
@@ -121,21 +123,86 @@ def paths_rate():
 
 
 def grown():
-    """Print rates of a folder as it grows to a million embeddings, asked for in random order."""
+    """Print what a folder costs as it grows to a million embeddings."""
     rows, rng = example_rows(), np.random.default_rng(2)
     keys: list = []
-    print(f"{'embeddings':>10}{'writes/s':>10}{'reads/s':>10}  (20 000 random ones, median of 5)")
+    print(
+        f"{'embeddings':>10}{'writes/s':>10}{'reads/s':>10}{'open':>9}{'4096 read':>12}"
+        f"{'written':>10}{'memory':>10}{'bytes each':>12}\n"
+        f"(rates of 20 000 random ones, reads the median of 5; the rest in a fresh process)"
+    )
     with tempfile.TemporaryDirectory() as folder:
         cache = EmbeddingCache(folder)
-        for size in (20_000, 100_000, 300_000, 1_000_000):
+        for size in (10_000, 100_000, 300_000, 1_000_000):
             n_new, begun = size - len(keys), time.perf_counter()
             while len(keys) < size:
-                new = [rng.bytes(20) for _ in range(N)]
-                cache.put(new, rows)
+                new = [rng.bytes(20) for _ in range(min(N, size - len(keys)))]
+                cache.put(new, rows[: len(new)])
                 keys += new
             writes = n_new / (time.perf_counter() - begun)
-            reads = [_read_rate(cache, [keys[i] for i in rng.choice(size, N)]) for _ in range(5)]
-            print(f"{size:10}{writes:10.0f}{np.median(reads):10.0f}", flush=True)
+            some = [[keys[i] for i in rng.choice(size, min(N, size))] for _ in range(5)]
+            reads = np.median([_read_rate(cache, part) for part in some])
+            bytes_each = sum(f.stat().st_blocks * 512 for f in Path(folder).rglob("*")) / size
+            command = [sys.executable, __file__, "--fresh", folder]
+            asked = b"".join(keys[i] for i in rng.choice(size, 4096))
+            fresh = subprocess.run(command, input=asked, capture_output=True, check=True)  # noqa: S603
+            print(f"{size:10}{writes:10.0f}{reads:10.0f}{fresh.stdout.decode()}{bytes_each:12.0f}")
+        _write_at_once(folder)
+
+
+def fresh_process(folder):
+    """Print the seconds to open a folder, to read the keys of stdin and to write as many."""
+    asked = sys.stdin.buffer.read()
+    asked = [asked[i : i + 20] for i in range(0, len(asked), 20)]
+    rows, before = example_rows()[: len(asked)], psutil.Process().memory_info().rss
+    marks = [time.perf_counter()]
+    cache = EmbeddingCache(folder)
+    cache.get(asked[:1], D)
+    marks.append(time.perf_counter())
+    found = cache.get(asked, D)[1]
+    marks.append(time.perf_counter())
+    cache.put([os.urandom(20) for _ in asked], rows)
+    marks.append(time.perf_counter())
+    assert found.all()
+    grown_by = (psutil.Process().memory_info().rss - before) / 1e6
+    opened, read, written = 1000 * np.diff(marks)
+    print(f"{opened:6.1f} ms{read:9.0f} ms{written:7.0f} ms{grown_by:7.0f} MB", end="")
+
+
+def _write_at_once(folder):
+    """Print the rate of one writer and of four at once, and the longest that a batch took."""
+    for n_writers in (1, 4):
+        command = [sys.executable, __file__, "--writer", folder]
+        writers = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
+            for _ in range(n_writers)
+        ]
+        for writer in writers:
+            writer.stdout.readline()  # it has imported everything
+        for writer in writers:
+            writer.stdin.write("begin\n")
+            writer.stdin.flush()
+        begun = time.perf_counter()
+        longest = max(float(writer.stdout.readline()) for writer in writers)
+        seconds = time.perf_counter() - begun
+        for writer in writers:
+            writer.communicate()
+        print(
+            f"{n_writers} at once: {n_writers * 20 * 4096 / seconds:.0f} written per second; the "
+            f"longest of their batches of 4096 took {longest:.2f} s"
+        )
+
+
+def writer(folder):
+    """Write twenty batches once a line arrives; print the seconds of the longest."""
+    rows, cache, seconds = example_rows()[:4096], EmbeddingCache(folder), []
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for _ in range(20):
+        begun = time.perf_counter()
+        cache.put([os.urandom(20) for _ in range(4096)], rows)
+        seconds.append(time.perf_counter() - begun)
+    print(max(seconds), flush=True)
 
 
 def _read_rate(cache, keys):
@@ -166,5 +233,9 @@ def main():
 if __name__ == "__main__":
     if "--million" in sys.argv:
         grown()
+    elif sys.argv[1:2] == ["--fresh"]:
+        fresh_process(sys.argv[2])
+    elif sys.argv[1:2] == ["--writer"]:
+        writer(sys.argv[2])
     else:
         child(*sys.argv[1:]) if len(sys.argv) > 1 else main()

@@ -378,6 +378,16 @@ def test_module_and_benchmark(capsys):
     assert "speed" in capsys.readouterr().out
 
 
+def test_the_process_has_the_exit_status(tmp_path):
+    """A shell sees what `main` returns: 1 for bad input, and one sentence."""
+    command = [sys.executable, "-m", "sklearn_taskres", "check", str(tmp_path / "nowhere")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert "is not a folder" in done.stderr
+
+
 def test_traceback_on_request(tmp_path, capsys):
     """For whoever looks for a bug."""
     arguments = ["fit", tmp_path / "nowhere", "-o", tmp_path / "m.skops", "--traceback"]
