@@ -99,8 +99,8 @@ class EmbeddingCache:
     what you read from it, so use a folder that only people you trust can write to. Nothing in the
     folder is ever executed or unpickled. Files are made with the rights that your umask gives.
 
-    At 512 elements an entry takes 2.4 kB. A folder that holds a million of them gives back 146 000
-    per second in random order and takes 32 000 (a 2-core AMD EPYC, 2026-11-26, by
+    At 512 elements an entry takes 2.4 kB. A folder that holds a million of them gives back 126 000
+    per second in random order and takes 24 000 (a 2-core AMD EPYC, 2026-11-26, by
     ``tests/measure_stores.py --million``); smaller ones are faster.
 
     Examples
