@@ -175,7 +175,9 @@ def _peak_megabytes():
 
 def _write_at_once(folder):
     """Print the rate of one writer and of four at once, and the longest that a batch took."""
+    cache = EmbeddingCache(folder)
     for n_writers in (1, 4):
+        expected = cache.entries + n_writers * 20 * 4096
         command = [sys.executable, __file__, "--writer", folder]
         writers = [
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
@@ -193,7 +195,8 @@ def _write_at_once(folder):
             writer.communicate()
         print(
             f"{n_writers} at once: {n_writers * 20 * 4096 / seconds:.0f} written per second; the "
-            f"longest of their batches of 4096 took {longest:.2f} s"
+            f"longest of their batches of 4096 took {longest:.2f} s; "
+            f"{expected - cache.entries} were lost"
         )
 
 

@@ -1003,6 +1003,38 @@ def test_a_lock_costs_one_patience(locked, monkeypatch):
         kept(locked, range(10))
 
 
+def test_others_that_go_on_writing_are_waited_for(tmp_path, monkeypatch):
+    """SQLite has no queue: a call that is overtaken for longer than its patience gets its turn."""
+    limit_folders(monkeypatch, patience=0.2)
+    cache = EmbeddingCache(tmp_path)
+    put(cache, range(10))
+    overtaken_until = time.monotonic() + 0.5
+    with contextlib.closing(sqlite3.connect(database(cache), isolation_level=None)) as db:
+        db.execute("BEGIN EXCLUSIVE")
+
+        def overtake(_):
+            times = os.stat(database(cache)).st_mtime_ns + 10**9
+            os.utime(database(cache), ns=(times, times))
+            if time.monotonic() > overtaken_until and db.in_transaction:
+                db.execute("ROLLBACK")
+
+        limit_folders(monkeypatch, patience=0.2, wait=overtake)
+        assert kept(cache, range(10)) == set(range(10))
+
+
+def test_waiting_for_writers_ends(locked, monkeypatch):
+    """A lock that is never given back is given up, even if somebody touches the file for ever."""
+    monkeypatch.setattr(sqlite, "_MOST_PATIENCES", 2)
+
+    def touch(_):
+        times = os.stat(database(locked)).st_mtime_ns + 10**9
+        os.utime(database(locked), ns=(times, times))
+
+    limit_folders(monkeypatch, patience=0.2, wait=touch)
+    with one_warning("has been locked by another process"):
+        assert kept(locked, range(10)) == set()
+
+
 @posix_only
 def test_waiting_for_a_lock_holds_up_nothing_else(locked, tmp_path, monkeypatch):
     """While a thread waits, other caches of the process work, and a fork does."""

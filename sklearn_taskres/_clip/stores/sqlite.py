@@ -91,6 +91,8 @@ _ERRORS = (sqlite3.Error, OSError, UnicodeDecodeError)
 #: Seconds that SQLite waits for a lock, holding IN_USE; and for how long a location whose lock was
 #: waited for in vain is left alone by this process.
 _LOCK_SECONDS, _LEFT_ALONE = 0.03, 180.0
+#: Times its patience that a call waits in all if others go on writing.
+_MOST_PATIENCES = 12
 #: Times that a call is tried if others move the database away.
 _ATTEMPTS = 5
 #: Keys looked up with one connection, rows of one statement that reads, and of one transaction that
@@ -124,13 +126,32 @@ class _RefusedError(OSError):
 class Limits:
     """How long a call waits for others, and how much it does before they get their turn."""
 
-    #: Seconds that a call waits for a lock in all, not holding IN_USE.
+    #: Seconds that a call waits for a lock while nothing is written, not holding IN_USE.
     patience: float = 5.0
     #: Rows of one transaction that deletes; pages given back by one that makes the file smaller.
     rows_deleted: int = 2048
     pages_freed: int = 256
     #: Called with seconds, to wait for others that hold the lock or want it.
     wait: Callable[[float], Any] = time.sleep
+
+
+class _Patience:
+    """Waiting for the lock of a file: it ends some seconds after others wrote to the file last.
+
+    One process writes at a time, and SQLite has no queue: a busy writer may be overtaken often. A
+    stopped process writes nothing.
+    """
+
+    def __init__(self, file, seconds):
+        self._file, self._seconds, self._last_write = file, seconds, None
+        self._ends = self._latest = time.monotonic() + seconds * _MOST_PATIENCES
+
+    def lasts(self):
+        """Whether to try again."""
+        now, last_write = time.monotonic(), _write_time(self._file)
+        if last_write != self._last_write:
+            self._last_write, self._ends = last_write, min(now + self._seconds, self._latest)
+        return now < self._ends
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,9 +223,10 @@ class FolderStore:
         """Return work(database), or `absent` if there is none or it can't be used."""
         if time.monotonic() < _FAILED.get(self.folder, 0):
             return absent
-        gives_up, failures = time.monotonic() + self.limits.patience, 0
+        file, failures = self._home / kind.name, 0
+        patience = _Patience(file, self.limits.patience)
         while True:
-            identity = _identity(self._home / kind.name)
+            identity = _identity(file)
             if identity is None and not create:
                 return absent
             try:
@@ -212,7 +234,7 @@ class FolderStore:
                     return work(db)
             except _ERRORS as error:
                 is_busy = _code(error) in _BUSY
-                if is_busy and time.monotonic() < gives_up:
+                if is_busy and patience.lasts():
                     self.limits.wait(random.uniform(0.005, 0.03))  # noqa: S311
                     continue
                 failures += 1
@@ -364,6 +386,14 @@ def _identity(file):
     except OSError:
         return None
     return state.st_dev, state.st_ino
+
+
+def _write_time(file):
+    """When a file was last written, in nanoseconds; 0 if it cannot be seen."""
+    try:
+        return os.stat(file).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _file_size(path):
