@@ -16,19 +16,18 @@ import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
-from sklearn.datasets import load_digits
 
 from sklearn_taskres import (
     CLIPFeaturizer,
     CLIPTextFeaturizer,
     TaskResClassifier,
     ZeroShotClassifier,
+    load_digit_images,
     sample_few_shot,
 )
 
-digits = load_digits()
-X, y = CLIPFeaturizer("glyph-clip").transform(digits.images / 16), digits.target
-names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+images, y, names = load_digit_images()
+X = CLIPFeaturizer("glyph-clip").transform(images)
 text = CLIPTextFeaturizer("glyph-clip")
 
 train = sample_few_shot(y, 16, random_state=0)

@@ -17,7 +17,6 @@ import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
-from sklearn.datasets import load_digits
 
 from sklearn_taskres import (
     CLIPFeaturizer,
@@ -25,19 +24,18 @@ from sklearn_taskres import (
     TaskResClassifier,
     TaskResClassifierCV,
     ZeroShotClassifier,
+    load_digit_images,
     sample_few_shot,
 )
 from sklearn_taskres.inspection import AlphaDisplay
 
-digits = load_digits()
-images, y = digits.images / 16, digits.target
+images, y, names = load_digit_images()
 noise = np.random.default_rng(0).normal(0, 0.3, images.shape)
 clip = CLIPFeaturizer("glyph-clip")
 tasks = {
     "Noise": clip.transform(np.clip(images + noise, 0, 1)),
     "Mirrored": clip.transform(images[:, :, ::-1]),
 }
-names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 text = {"base": CLIPTextFeaturizer("glyph-clip"), "class_names": names}
 
 # %%

@@ -19,14 +19,16 @@ import time
 
 import matplotlib.pyplot as plt
 import numpy as np
-from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
-from sklearn_taskres import EmbeddingCache, make_taskres_pipeline, sample_few_shot
+from sklearn_taskres import (
+    EmbeddingCache,
+    load_digit_images,
+    make_taskres_pipeline,
+    sample_few_shot,
+)
 
-digits = load_digits()
-images, y = digits.images / 16, digits.target
-names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+images, y, names = load_digit_images()
 train = sample_few_shot(y, 16, random_state=0)
 pipeline = make_taskres_pipeline("glyph-clip", class_names=names, random_state=0)
 grid = {

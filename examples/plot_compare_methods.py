@@ -18,7 +18,6 @@ import time
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.base import clone
-from sklearn.datasets import load_digits
 
 from sklearn_taskres import (
     CLAPClassifier,
@@ -32,12 +31,12 @@ from sklearn_taskres import (
     TaskResGDAClassifier,
     TipAdapterClassifier,
     ZeroShotClassifier,
+    load_digit_images,
     sample_few_shot,
 )
 
-digits = load_digits()
-X, y = CLIPFeaturizer("glyph-clip").transform(digits.images / 16), digits.target
-names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+images, y, names = load_digit_images()
+X = CLIPFeaturizer("glyph-clip").transform(images)
 text = {"base": CLIPTextFeaturizer("glyph-clip"), "class_names": names}
 methods = {
     "zero-shot": ZeroShotClassifier(**text),

@@ -16,17 +16,20 @@ whose right half is hidden, which CLIP reads badly.
 import sys
 
 import numpy as np
-from sklearn.datasets import load_digits
 
-from sklearn_taskres import CLIPFeaturizer, CLIPTextFeaturizer, TaskResClassifier, sample_few_shot
+from sklearn_taskres import (
+    CLIPFeaturizer,
+    CLIPTextFeaturizer,
+    TaskResClassifier,
+    load_digit_images,
+    sample_few_shot,
+)
 from sklearn_taskres.inspection import FewShotCurveDisplay
 
-digits = load_digits()
-images, y = digits.images / 16, digits.target
+images, y, names = load_digit_images()
 images[:, :, 5:] = 0
 X = CLIPFeaturizer("glyph-clip").transform(images)
 text = CLIPTextFeaturizer("glyph-clip")
-names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 # %%
 # Four ways

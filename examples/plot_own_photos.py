@@ -21,25 +21,24 @@ import joblib
 import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from sklearn_taskres import (
     UnreadableImagesError,
+    load_digit_images,
     load_image_folder,
     make_taskres_pipeline,
     sample_few_shot,
 )
 
-digits = load_digits()
-words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-y = np.array(words)[digits.target]
+images, digits, words = load_digit_images()
+y = np.array(words)[digits]
 temporary = tempfile.TemporaryDirectory()
 folder, inbox = Path(temporary.name) / "photos", Path(temporary.name) / "inbox"
 
 
 def write(row, path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.rint(digits.images[row] / 16 * 255).astype(np.uint8)).save(path)
+    Image.fromarray(np.rint(images[row] * 255).astype(np.uint8)).save(path)
 
 
 train = sample_few_shot(y, 3, random_state=0)

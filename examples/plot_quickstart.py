@@ -22,7 +22,6 @@ from pathlib import Path
 import joblib
 import matplotlib.pyplot as plt
 import numpy as np
-from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
@@ -34,14 +33,13 @@ from sklearn_taskres import (
     CLIPTextFeaturizer,
     TaskResClassifier,
     ZeroShotClassifier,
+    load_digit_images,
     make_taskres_pipeline,
     sample_few_shot,
 )
 
 start = time.perf_counter()
-digits = load_digits()
-images, y = digits.images / 16, digits.target  # (1797, 8, 8), floats in [0, 1]
-names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+images, y, names = load_digit_images()  # (1797, 8, 8), floats in [0, 1]
 
 X = CLIPFeaturizer("glyph-clip").transform(images)
 text = CLIPTextFeaturizer("glyph-clip")

@@ -29,14 +29,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import skops.io
 from PIL import Image
-from sklearn.datasets import load_digits
 
 import sklearn_taskres
-from sklearn_taskres import make_taskres_pipeline, sample_few_shot
+from sklearn_taskres import load_digit_images, make_taskres_pipeline, sample_few_shot
 
-digits = load_digits()
-images, y = digits.images[:500] / 16, digits.target[:500]
-names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+images, y, names = load_digit_images()
+images, y = images[:500], y[:500]
 train = sample_few_shot(y, 8, random_state=0)
 model = make_taskres_pipeline("glyph-clip", class_names=names, random_state=0)
 model.fit(images[train], y[train])

@@ -19,13 +19,13 @@ import warnings
 
 import numpy as np
 from scipy.ndimage import rotate
-from sklearn.datasets import load_digits
 
 from sklearn_taskres import (
     CLIPFeaturizer,
     CLIPTextFeaturizer,
     TaskResClassifier,
     ZeroShotClassifier,
+    load_digit_images,
     sample_few_shot,
 )
 from sklearn_taskres.inspection import (
@@ -35,8 +35,8 @@ from sklearn_taskres.inspection import (
     relative_transfer_difficulty,
 )
 
-digits = load_digits()
-images, y = digits.images[:900] / 16, digits.target[:900]
+images, y, names = load_digit_images()
+images, y = images[:900], y[:900]
 pixel = np.arange(8)
 
 
@@ -60,7 +60,6 @@ spoiled = {
 }
 clip = CLIPFeaturizer("glyph-clip")
 tasks = {name: clip.transform(np.clip(task, 0, 1)) for name, task in spoiled.items()}
-names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 text = {"base": CLIPTextFeaturizer("glyph-clip"), "class_names": names}
 clf = TaskResClassifier(**text, random_state=0)
 train = sample_few_shot(y, 16, random_state=0)

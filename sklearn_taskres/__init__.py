@@ -23,6 +23,7 @@ _HOME = {
     "TipAdapterClassifier": "._classifiers.tip_adapter",
     "UnreadableImagesError": "._clip.images",
     "ZeroShotClassifier": "._classifiers.zero_shot",
+    "load_digit_images": ".datasets",
     "load_image_folder": ".datasets",
     "make_taskres_pipeline": ".pipeline",
     "sample_few_shot": ".datasets",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from ._clip.images import UnreadableImagesError as UnreadableImagesError
     from ._clip.text import CLIPTextFeaturizer as CLIPTextFeaturizer
     from ._search.taskres_cv import TaskResClassifierCV as TaskResClassifierCV
+    from .datasets import load_digit_images as load_digit_images
     from .datasets import load_image_folder as load_image_folder
     from .datasets import sample_few_shot as sample_few_shot
     from .pipeline import make_taskres_pipeline as make_taskres_pipeline

@@ -1,4 +1,4 @@
-"""Data for few-shot tasks: folders of images, and k images per class drawn from any labels."""
+"""Data for few-shot tasks: folders of images, digits, and k images per class of any labels."""
 
 import csv
 import itertools
@@ -26,6 +26,39 @@ _NAMED_FILES = 3
 _MOST_THREADS = 8
 #: Validation images per class at the most, as in the published protocol.
 _MOST_VALIDATION_SHOTS = 4
+
+
+def load_digit_images() -> tuple[NDArray[np.float64], NDArray[np.int_], list[str]]:
+    """Load scikit-learn's handwritten digits as images, with the words for their classes.
+
+    It is what the examples use: nothing is downloaded, and "glyph-clip" knows digits.
+
+    Returns
+    -------
+    images : ndarray of shape (1797, 8, 8), float64
+        Grey images with values in [0, 1].
+    y : ndarray of shape (1797,), int
+        Their labels, 0 to 9.
+    class_names : list of str
+        "zero" to "nine", in the order of the labels.
+
+    See Also
+    --------
+    sklearn.datasets.load_digits : The same images, with values from 0 to 16.
+
+    Examples
+    --------
+    >>> from sklearn_taskres import load_digit_images
+    >>> images, y, names = load_digit_images()
+    >>> images.shape, names[y[0]]
+    ((1797, 8, 8), 'zero')
+    """
+    from sklearn.datasets import load_digits
+
+    from ._clip.glyph.captions import WORDS
+
+    digits = load_digits()
+    return digits.images / 16, digits.target, list(WORDS)
 
 
 def load_image_folder(

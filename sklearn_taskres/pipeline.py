@@ -62,10 +62,8 @@ def make_taskres_pipeline(
 
     Examples
     --------
-    >>> from sklearn.datasets import load_digits
-    >>> from sklearn_taskres import make_taskres_pipeline
-    >>> images, y = load_digits().images / 16, load_digits().target
-    >>> names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    >>> from sklearn_taskres import load_digit_images, make_taskres_pipeline
+    >>> images, y, names = load_digit_images()
     >>> model = make_taskres_pipeline("glyph-clip", class_names=names)
     >>> model.fit(images[:40], y[:40]).score(images[900:], y[900:]) > 0.75
     True

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sklearn_taskres import load_image_folder, sample_few_shot
+from sklearn_taskres import load_digit_images, load_image_folder, sample_few_shot
 from sklearn_taskres._clip.files import FORMATS, PREFIX_BYTES, looks_like_image
 
 
@@ -183,3 +183,12 @@ def test_every_format_is_tried_as_the_decoder_reads_it(folder, name):
     with pytest.warns(UserWarning, match=r"left out 1 of the images .*cut.png"):
         paths, _ = load_image_folder(folder, on_error="warn")
     assert "whole" in [Path(path).name for path in paths]
+
+
+def test_digit_images_have_their_words():
+    """Images in [0, 1], their labels, and a name for each label."""
+    images, y, names = load_digit_images()
+    assert images.shape == (1797, 8, 8)
+    assert (images.min(), images.max()) == (0, 1)
+    assert [names[label] for label in y[:3]] == ["zero", "one", "two"]
+    assert len(names) == len(set(y))
