@@ -26,6 +26,8 @@ _NAMED_FILES = 3
 _MOST_THREADS = 8
 #: Validation images per class at the most, as in the published protocol.
 _MOST_VALIDATION_SHOTS = 4
+#: Names of scikit-learn's digits, in the order of their labels.
+_DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 def load_digit_images() -> tuple[NDArray[np.float64], NDArray[np.int_], list[str]]:
@@ -55,10 +57,8 @@ def load_digit_images() -> tuple[NDArray[np.float64], NDArray[np.int_], list[str
     """
     from sklearn.datasets import load_digits
 
-    from ._clip.glyph.captions import WORDS
-
     digits = load_digits()
-    return digits.images / 16, digits.target, list(WORDS)
+    return digits.images / 16, digits.target, list(_DIGIT_NAMES)
 
 
 def load_image_folder(
