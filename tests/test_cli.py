@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -95,7 +96,9 @@ def test_predict_prints_tables_and_json(model, unseen, tmp_path, capsys):
     assert [len(row["predictions"]) for row in found] == [2] * 9
     assert found[0]["predictions"][0]["label"] == "two"
     table = tmp_path / "labels.csv"
-    assert main(["predict", str(model), str(files[0]), "--csv", str(table), "--top", "5"]) == 0
+    status, _, err = run(capsys, "predict", model, files[0], "--csv", table, "--top", 5)
+    assert status == 0
+    assert err.endswith(f"saved  {table} (1 photo)\n")
     with table.open(newline="") as file:
         row = next(csv.DictReader(file))
     assert row["path"] == str(files[0])
@@ -207,6 +210,8 @@ def bad_inputs(tmp_path, photos, model):
     for name in ("two", "unknown"):
         (unknown / name).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(unknown / name / "0.jpg")
+    high = tmp_path / "high"
+    shutil.copytree(photos, high / "train")
     out = ["-o", tmp_path / "m.skops", "--model", "glyph-clip"]
     return {
         "no folder": (["fit", tmp_path / "nowhere", *out], "is not a folder"),
@@ -220,7 +225,7 @@ def bad_inputs(tmp_path, photos, model):
         "bad ending": (["fit", photos, "-o", tmp_path / "m.txt"], "must end in .skops"),
         "no such output": (["fit", photos, "-o", tmp_path / "no" / "m.skops"], "no folder"),
         "no model": (["predict", tmp_path / "none.skops", "x.jpg"], "is not a file"),
-        "not a model": (["predict", text, "x.jpg"], "is not a skops file"),
+        "not a model": (["predict", text, "x.jpg"], "is not a model that"),
         "another model": (["predict", other, "x.jpg"], "LogisticRegression"),
         "foreign types": (["predict", foreign, "x.jpg"], "was not loaded"),
         "untrusted": (["predict", pickled, "x.jpg"], "--trust"),
@@ -229,8 +234,14 @@ def bad_inputs(tmp_path, photos, model):
         "missing photo": (["predict", model, tmp_path / "x.jpg", "--quiet"], "No such file"),
         "unwritable table": (
             ["predict", model, photos / "two" / "0.jpg", "--csv", empty, "--quiet"],
-            "Is a directory",
+            "is a folder",
         ),
+        "no folder for a table": (
+            ["predict", model, photos / "two" / "0.jpg", "--csv", tmp_path / "no" / "t.csv"],
+            "There is no folder",
+        ),
+        "swapped": (["predict", photos / "two" / "0.jpg", model], "The model comes first"),
+        "one level too high": (["fit", tmp_path / "high", *out], f"did you mean {high / 'train'}?"),
         "unknown classes": (["evaluate", model, unknown, "--quiet"], "does not know"),
         "no such pool": (["review", model, photos, "--pool", tmp_path / "no"], "is not a folder"),
         "no such page": (["review", model, photos, "-o", tmp_path / "no" / "r.html"], "no folder"),
@@ -277,6 +288,15 @@ def test_export_by_the_ending(model, unseen, tmp_path, capsys):
     assert plain.predict(loaded[0].transform(files)).tolist() == expected
 
 
+def test_check_names_the_folder_that_was_meant(photos, tmp_path, capsys):
+    """A folder one level too high has photos of one class only."""
+    (tmp_path / "high").mkdir()
+    shutil.copytree(photos, tmp_path / "high" / "train")
+    status, out, _ = run(capsys, "check", tmp_path / "high")
+    assert status == 1
+    assert f"did you mean {tmp_path / 'high' / 'train'}?" in out
+
+
 @pytest.mark.model
 def test_bad_input_gets_one_sentence(photos, model, tmp_path, capsys):
     """Exit status 1, one sentence on stderr, no traceback, and nothing left behind."""
@@ -301,6 +321,7 @@ def test_bad_input_gets_one_sentence(photos, model, tmp_path, capsys):
         ["predict", "model.skops", "x.jpg", "--top", "0"],
         ["predict", "model.skops", "x.jpg", "--csv", "a", "--json"],
         ["fit", "photos", "-o", "m.skops", "--seed", "x"],
+        ["predict", "model.skops", "x.jpg", "--topp", "3"],
     ],
 )
 def test_usage_errors_have_status_2(arguments, capsys):
@@ -308,7 +329,8 @@ def test_usage_errors_have_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2
-    assert "usage:" in capsys.readouterr().err
+    usage = capsys.readouterr().err
+    assert usage.startswith(f"usage: sklearn-taskres {arguments[0] if arguments[1:] else ''}")
 
 
 class Bomb:

@@ -1,5 +1,6 @@
 """The pages: complete, and without a snippet that nobody runs."""
 
+import inspect
 import re
 import runpy
 import shlex
@@ -46,6 +47,35 @@ def test_every_public_name_has_a_page():
     rooms = (sklearn_taskres, inspection, export, distributed)
     public = {name for room in rooms for name in room.__all__} - {"__version__"}
     assert sorted(listed) == sorted(public)
+
+
+def undocumented(function):
+    """Parameters of a class or function that its docstring does not describe, and the reverse."""
+    described = re.split(r"\n\w[\w ]+\n-+\n", inspect.getdoc(function))
+    title = re.findall(r"\n(\w[\w ]+)\n-+\n", inspect.getdoc(function))
+    text = dict(zip(title, described[1:], strict=True)).get("Parameters", "")
+    names = {
+        name.lstrip("*")
+        for line in re.findall(r"^(\*{0,2}\w.*?)(?: :.*)?$", text, re.MULTILINE)
+        for name in line.split(", ")
+    }
+    return names ^ set(inspect.signature(function).parameters)
+
+
+def test_every_parameter_is_documented():
+    """Each public class and function describes its parameters, and no others."""
+    rooms = (sklearn_taskres, inspection, export, distributed)
+    public = [getattr(room, name) for room in rooms for name in room.__all__]
+    not_called = (Exception, tuple, inspection.NoneOfThese)  # a function of the package makes them
+    checked = [f for f in public if callable(f) and not issubclass_of(f, not_called)]
+    assert len(checked) > 30
+    wrong = {f.__name__: undocumented(f) for f in checked}
+    assert {name: found for name, found in wrong.items() if found} == {}
+
+
+def issubclass_of(function, classes):
+    """Whether it is a class, and one of these."""
+    return isinstance(function, type) and issubclass(function, classes)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)

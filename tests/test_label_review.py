@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import log_loss, roc_auc_score
 
-from sklearn_taskres import TaskResClassifier, ZeroShotClassifier
+from sklearn_taskres import TaskResClassifier, TaskResGDAClassifier, ZeroShotClassifier
 from sklearn_taskres.inspection import label_suspects, next_to_label, none_of_these, predict_top
 from sklearn_taskres.inspection._figures import calibration_error, log_loss_of, share_of
 from sklearn_taskres.inspection._held_out import deal
@@ -47,6 +47,24 @@ def test_only_images_of_a_class_are_not_judged(task):
         label_suspects(ZeroShotClassifier(base), X[:3], y[:3])
     with pytest.raises(ValueError, match=r"All images are labelled \['bird'\]"):
         label_suspects(ZeroShotClassifier(base), X[::3], y[::3])
+
+
+def test_images_without_a_label_are_not_judged(task):
+    """They are no suspects, and change neither the ranking nor the threshold."""
+    base, X, y = task
+    rng = np.random.RandomState(0)
+    places = np.sort(rng.permutation(90)[:60])
+    mixed, partly = rng.normal(size=(90, 12)), np.full(90, "none", dtype=object)
+    mixed[places], partly[places] = X, y
+    clf = TaskResGDAClassifier(base, max_epochs=5, random_state=0, unlabeled="none")
+    alone, among = label_suspects(clf, X, y), label_suspects(clf, mixed, partly.astype(str))
+    assert_array_equal(among.indices, places[alone.indices])
+    assert_array_equal(among.probability, alone.probability)
+    clf.fit(X, y)
+    assert (
+        none_of_these(clf, mixed, partly.astype(str)).threshold_
+        == none_of_these(clf, X, y).threshold_
+    )
 
 
 def test_folds_deal_each_class_evenly():

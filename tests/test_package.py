@@ -58,7 +58,13 @@ MAY_IMPORT = {
     "datasets": {"_clip.files", "_clip.images", "_messages", "_typing"},
     "distributed": {"_clip.images"},
     "pipeline": {"_classifiers", "_clip", "_typing"},
-    "inspection": {*GROUND, "inspection", "_classifiers.zero_shot", "_clip.images"},
+    "inspection": {
+        *GROUND,
+        "inspection",
+        "_classifiers.unlabeled",
+        "_classifiers.zero_shot",
+        "_clip.images",
+    },
     "export": {
         "",  # the face, which has every estimator that a file may name
         "export",

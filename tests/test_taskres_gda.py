@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.linalg import sqrtm
+from sklearn.base import clone
+from sklearn.model_selection import StratifiedKFold, cross_val_score
 
 from sklearn_taskres import GDAClassifier, TaskResClassifier, TaskResGDAClassifier
 from sklearn_taskres._classifiers.gaussian import class_moments
@@ -245,6 +247,25 @@ def test_images_without_labels_take_weights_and_none_is_an_error():
     clf = TaskResGDAClassifier(t[:2], **FIXED, unlabeled=None)
     binary = clf.fit(X[rows], np.array([-1, 1])[y[rows]])
     assert binary.classes_.tolist() == [-1, 1]
+
+
+def test_scores_are_of_the_labels_that_are_known():
+    """Rows without a label are right or wrong in no score, nor in cross-validation."""
+    X, y, t = problem(120)
+    partly = np.where(np.arange(120) % 2, y, -1)
+    clf = TaskResGDAClassifier(t, **FIXED).fit(X, partly)
+    known, weight = partly >= 0, np.linspace(1, 2, 120)
+    assert clf.score(X, partly) == clf.score(X[known], y[known])
+    assert clf.score(X, partly, weight) == clf.score(X[known], y[known], weight[known])
+    assert clf.score(X.tolist(), partly.tolist()) == clf.score(X, partly)
+    with pytest.raises(ValueError, match=r"Every row of y is -1.* rows with labels"):
+        clf.score(X, np.full(120, -1))
+    folds = StratifiedKFold(3)
+    found = cross_val_score(clf, X, partly, cv=folds)
+    for score, (seen, rest) in zip(found, folds.split(X, partly), strict=True):
+        judged = rest[partly[rest] >= 0]
+        expected = clone(clf).fit(X[seen], partly[seen]).predict(X[judged]) == y[judged]
+        assert_allclose(score, expected.mean())
 
 
 def test_gda_with_a_text_prior_is_the_term_alone():

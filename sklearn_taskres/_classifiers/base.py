@@ -58,6 +58,27 @@ def _refuse_grey_images(X):
         )
 
 
+def _refuse_missing_labels(y):
+    """Say which labels are missing, and what to do with images that have none."""
+    labels = np.asarray(y)
+    if labels.ndim != 1 or labels.dtype.kind != "O":
+        return
+    missing = [i for i, label in enumerate(labels.tolist()) if _is_missing(label)]
+    if missing:
+        raise ValueError(
+            f"y has no label in {len(missing)} of {len(labels)} rows, the first at {missing[0]}. "
+            f"Leave these rows out, or mark them by a label of the same kind, such as '?' or -1, "
+            f"and pass that as TaskResGDAClassifier(unlabeled=...), which learns from them too."
+        )
+
+
+def _is_missing(label):
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # pandas.NA answers no question
+        return True
+
+
 class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
     """Base of the classifiers on CLIP embeddings.
 
@@ -127,6 +148,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
     def _prepare(self, X, y, sample_weight):
         """Validate, encode the labels and find their embeddings; return what `_fit` takes."""
         X, views = _clean_and_views(X)
+        _refuse_missing_labels(y)
         X, y = self._validated(X, y, streams=self._streams_rows)
         if views is not None:
             views = self._validated_views(views, X.dtype)
@@ -229,7 +251,8 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
                 error.add_note(
                     f"{type(self).__name__} asked for this CLIP, since base=None is "
                     f"CLIPTextFeaturizer(). If the images were embedded by another one, pass "
-                    f"base=CLIPTextFeaturizer(model_name, pretrained) with the model of X."
+                    f"base=CLIPTextFeaturizer(model_name, pretrained) with the model of X, or "
+                    f"base='class_means' if that encoder has no texts."
                 )
             raise
         self.logit_scale_ = float(self.logit_scale or class_base.logit_scale())
@@ -252,7 +275,8 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
                 f"X has {X.shape[1]} features, but the class embeddings of base "
                 f"({class_base.describe()}) have {base.shape[1]}: images and classes must be "
                 f"embedded by one CLIP model. Pass base=CLIPTextFeaturizer(model_name, pretrained) "
-                f"with the model that made X, or embed the images with the model of base."
+                f"with the model that made X, or base='class_means' for an encoder without texts. "
+                f"If X holds other columns next to embeddings, take a classifier of scikit-learn."
             )
 
     def _warn_about(self, data):

@@ -34,7 +34,7 @@ from .held_out_gaussian import HeldOutGaussian, log_likelihoods, nearest_within
 from .taskres import TaskResClassifier
 from .text_gaussian import DEFAULT_STRENGTH, Covariance, TextGaussian, text_gaussian
 from .training import TrainedClassifier
-from .unlabeled import UnlabeledImages, merged
+from .unlabeled import UnlabeledImages, merged, unlabeled_rows
 
 #: What `_prepare` finds out, and the TaskRes inside needs, too.
 _PREPARED = (
@@ -293,7 +293,7 @@ class TaskResGDAClassifier(TrainedClassifier):
 
     def _prepare(self, X, y, sample_weight):
         """Part rows without labels from the others, and prepare these; return both for `_fit`."""
-        rows = self._unlabeled_rows(y)
+        rows = unlabeled_rows(y, self.unlabeled)
         if rows is None:
             return *super()._prepare(X, y, sample_weight), None
         if rows.all():
@@ -311,16 +311,6 @@ class TaskResGDAClassifier(TrainedClassifier):
         pool, _ = _clean_and_views(_safe_indexing(X, rest))
         pool = self._validated(pool, streams=True, reset=False)
         return *data, UnlabeledImages(pool.astype(data[0].dtype, copy=False), weights[1])
-
-    def _unlabeled_rows(self, y):
-        """Mask of the rows without a label, or None if there are none."""
-        labels = np.asarray(y)
-        if self.unlabeled is None or labels.ndim != 1:
-            return None
-        if isinstance(self.unlabeled, str) != (labels.dtype.kind in "UO"):
-            return None
-        rows = labels == self.unlabeled
-        return rows if rows.any() else None
 
     def _fit(self, X, y, sample_weight, views, unlabeled=None):
         data = X, y, sample_weight, views
@@ -455,6 +445,43 @@ class TaskResGDAClassifier(TrainedClassifier):
 
     def _logits(self, X):
         return super()._logits(X) + self.intercept_
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Accuracy on the images that have a label.
+
+        Images without one, marked as `unlabeled` says, are left out, so that cross-validation and
+        searches judge by the labels that are known.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Raw image embeddings.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the samples.
+
+        Returns
+        -------
+        float
+            From 0 to 1.
+
+        Raises
+        ------
+        ValueError
+            If no image has a label.
+        """
+        rows = unlabeled_rows(y, self.unlabeled)
+        if rows is None:
+            return super().score(X, y, sample_weight)
+        kept = np.flatnonzero(~rows)
+        if len(kept) == 0:
+            raise ValueError(
+                f"Every row of y is {self.unlabeled!r}, the label of rows without a label. Pass "
+                f"some rows with labels to judge by."
+            )
+        weight = None if sample_weight is None else _safe_indexing(sample_weight, kept)
+        return super().score(_safe_indexing(X, kept), _safe_indexing(y, kept), weight)
 
     # classes that leave or join ----------------------------------------------------------------
 

@@ -10,6 +10,24 @@ from .gaussian import ClassMoments
 _WEIGHT = 0.3
 
 
+def unlabeled_rows(y, mark):
+    """Return which rows have no label: a mask (n_samples,), or None if all have one.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Labels.
+    mark : int, str or None
+        What stands in the place of a label. A string marks no row among integers, nor an integer
+        among strings.
+    """
+    labels = np.asarray(y)
+    if mark is None or labels.ndim != 1 or isinstance(mark, str) != (labels.dtype.kind in "UO"):
+        return None
+    rows = labels == mark
+    return rows if rows.any() else None
+
+
 class UnlabeledImages:
     """Images without labels, and their part in the estimate of Gaussian classes.
 

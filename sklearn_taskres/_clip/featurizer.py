@@ -67,6 +67,12 @@ class CLIPFeaturizer(ImageTransformer, CLIPTransformer):
     num_workers : int or None, default=None
         Threads that decode images while others are encoded. None is one per core, at most 8; 0
         decodes in the calling thread.
+    backend : {"torch", "openvino", "onnx", "auto"}, default="torch"
+        What computes the image tower. "openvino" and "onnx" convert it once, need the extra of
+        that name, and are faster than torch on a CPU. "auto" is torch on a GPU. On a CPU it is the
+        fastest engine that is installed, if its tower is at hand or there are 500 images or more to
+        encode, and torch, with a warning, for a model that no engine can compute. Change it if
+        encoding on a CPU takes long, or to answer without importing torch.
     device : None, str or torch.device, default=None
         Where the model computes. None takes CUDA if there is one, else MPS, else the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
@@ -206,9 +212,10 @@ class CLIPFeaturizer(ImageTransformer, CLIPTransformer):
         Parameters
         ----------
         X : sequence of images or array of shape (n_samples, height, width[, 3])
-            List, tuple, Series or 1-d array whose items are paths, bytes, PIL images, or arrays or
-            torch tensors of shape (H, W), (H, W, 3) or (3, H, W); or arrays stacked to (n, H, W),
-            (n, H, W, 3) or (n, 3, H, W). Arrays are uint8, or float in [0, 1].
+            List, tuple, Series, 1-d array, or data frame of one column whose items are paths,
+            bytes, PIL images, or arrays or torch tensors of shape (H, W), (H, W, 3) or (3, H, W);
+            or arrays stacked to (n, H, W), (n, H, W, 3) or (n, 3, H, W). Arrays are uint8, or float
+            in [0, 1].
 
         Returns
         -------

@@ -67,8 +67,8 @@ class UnreadableImagesError(ValueError):
         listed = "\n".join(lines) + (f"\n  … and {more} more (see error.failures)" if more else "")
         return (
             f"Can't read {len(self.failures)} of the images in X. Repair them, or leave out the "
-            f"rows in this error's 'indices'; its 'failures' list (index, path, reason) of all:\n"
-            f"{listed}"
+            f"rows in this error's 'indices', as load_image_folder(on_error='warn') does; its "
+            f"'failures' list (index, path, reason) of all:\n{listed}"
         )
 
 
@@ -128,6 +128,10 @@ def _check_stack(X):
         raise ValueError(
             f"X of shape {X.shape} is one colour image, and X must be a sequence of images. "
             f"Pass X[None]."
+        )
+    if X.ndim == 1 or X.shape[1:] == (1,):
+        raise ValueError(
+            f"X holds numbers ({X.dtype}), not images. Pass the column of paths or images."
         )
     if X.ndim not in (3, 4):
         raise ValueError(
@@ -213,6 +217,8 @@ def _from_pixels(image, block):
     if isinstance(image, np.ndarray):
         block.enter_context(BUDGET.reserve(3 * image.nbytes))
         return _from_array(np.asarray(image))
+    if image is None or image != image:  # NaN, NaT
+        raise ValueError(f"a missing value, not an image, which is {_KINDS}")
     raise ValueError(f"not an image, which is {_KINDS}")
 
 

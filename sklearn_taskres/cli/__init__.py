@@ -37,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["benchmark"]:
         return _benchmark(argv[1:])
-    options = _parser().parse_args(argv)
+    parser, commands = _parsers()
+    options, unknown = parser.parse_known_args(argv)
+    if unknown:  # argparse would show the usage of `sklearn-taskres`, which does not help
+        commands[options.command].error(f"unrecognized arguments: {' '.join(unknown)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries
         warnings.filterwarnings("always", category=UserWarning)
@@ -80,7 +83,8 @@ def _benchmark(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Return the parser of the command line, and that of each subcommand."""
     parser = argparse.ArgumentParser(
         prog="sklearn-taskres",
         description="Few-shot image classification with CLIP, from folders of photos.",
@@ -105,4 +109,4 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.set_defaults(run=module.run)
     commands.add_parser("benchmark", help=_BENCHMARK, add_help=False)
-    return parser
+    return parser, commands.choices

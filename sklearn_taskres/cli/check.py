@@ -2,7 +2,7 @@
 
 Reports files that can't be read or are passed over, photos that lie in two classes (the same, or
 nearly), how many there are per class, and class names that CLIP will hardly understand. The exit
-status is 1 if photos can't be read or lie in two classes.
+status is 1 if photos can't be read, lie in two classes, or are all of one class.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .output import MOST_CLASSES, counted, plural, say, say_some
+from .output import MOST_CLASSES, counted, plural, printable, say, say_some
 
 EXAMPLES = """\
   sklearn-taskres check photos\
@@ -59,6 +59,9 @@ def run(options: argparse.Namespace) -> int:
         if found:
             rows = [(names[p.first], names[p.second], p.kind) for p in found]
             say_some(rows, f"{plural(len(found), 'pair')} of photos {where}")
+    why = why_one_class(options.photos, y)
+    if why:
+        say(why)
     _report_counts(y)
     for name in sorted(set(y.tolist())):
         why = hard_to_read(name)
@@ -66,7 +69,21 @@ def run(options: argparse.Namespace) -> int:
             say(f"name {name!r}: {why}")
     if not (bad or pairs):
         say("every photo can be read, and none is there twice")
-    return 1 if bad or across else 0
+    return 1 if bad or across or why else 0
+
+
+def why_one_class(photos: str, y: np.ndarray) -> str | None:
+    """Say it if all photos are of one class, and name the folder that was probably meant."""
+    names = np.unique(y)
+    if len(names) > 1:
+        return None
+    inside = Path(photos, str(names[0]))
+    n_inside = sum(entry.is_dir() for entry in inside.iterdir()) if inside.is_dir() else 0
+    meant = f" It holds {plural(n_inside, 'folder')}: did you mean {inside}?" if n_inside else ""
+    return (
+        f"{photos} holds photos of one class, {printable(str(names[0]))!r}, and at least two are "
+        f"needed.{meant}"
+    )
 
 
 def _report_counts(y: np.ndarray) -> None:

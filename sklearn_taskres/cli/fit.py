@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from .models import add_machine_arguments, check_writable, save_model
+from .check import why_one_class
+from .models import add_machine_arguments, check_model_path, save_model
 from .output import counted, plural, say, say_some
 
 EXAMPLES = """\
@@ -64,7 +65,10 @@ def run(options: argparse.Namespace) -> int:
 
     output = Path(options.output)
     paths, y = load_image_folder(options.photos, on_error="warn", corrections=options.corrections)
-    check_writable(output)
+    check_model_path(output)
+    why = why_one_class(options.photos, y)
+    if why:
+        raise ValueError(why)
     say(counted(y))
     model = _pipeline(options)
     X = model["clip"].fit_transform(paths)

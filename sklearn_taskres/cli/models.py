@@ -10,6 +10,8 @@ from sklearn.pipeline import Pipeline
 
 import sklearn_taskres
 
+from .output import check_writable
+
 #: Endings of files that may run code when they are loaded.
 _PICKLED = (".joblib", ".pkl", ".pickle")
 
@@ -102,7 +104,10 @@ def _from_skops(path: Path) -> Any:
     except OSError:
         raise
     except Exception as error:  # zipfile and json have theirs
-        raise ValueError(f"{path} is not a skops file: {error}") from error
+        raise ValueError(
+            f"{path} is not a model that `sklearn-taskres fit` wrote ({error}). The model comes "
+            f"first, and what it is applied to after it."
+        ) from error
     foreign = sorted(set(unknown) - own_types())
     if foreign:
         raise ValueError(
@@ -125,19 +130,11 @@ def own_types() -> set[str]:
     return {f"{c.__module__}.{c.__qualname__}" for c in classes | held}
 
 
-def check_writable(path: Path) -> None:
+def check_model_path(path: Path) -> None:
     """Raise OSError or ValueError now, and not after the work, if a model can't be written."""
     if path.suffix.lower() not in (".skops", ".joblib"):
         raise ValueError(f"The model's file must end in .skops or .joblib. Got {path}.")
-    if not path.parent.is_dir():
-        raise ValueError(f"There is no folder {path.parent} to write {path.name} to.")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder. Name a file, such as {path / 'model.skops'}.")
-    is_new = not path.exists()
-    with path.open("ab"):
-        pass
-    if is_new:
-        path.unlink()
+    check_writable(path)
 
 
 def save_model(model: Pipeline, path: Path) -> None:

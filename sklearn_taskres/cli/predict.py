@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from .models import add_model_argument, load_model
-from .output import complain, say
+from .output import check_writable, complain, plural, say
 
 EXAMPLES = """\
   sklearn-taskres predict model.skops new.jpg
@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Predict and print."""
+    is_file = options.csv not in (None, "-")
+    if is_file:
+        check_writable(Path(options.csv))
     paths = _photos(options.files)
     model = load_model(options)
     X, read, failures = embedded(model, paths)
@@ -45,9 +48,10 @@ def run(options: argparse.Namespace) -> int:
     rows = list(zip(names, top(model[-1], X, k), strict=True)) if read else []
     if options.csv == "-":
         _write_csv(sys.stdout, rows, k)
-    elif options.csv is not None:
+    elif is_file:
         with open(options.csv, "w", newline="", encoding="utf-8") as file:
             _write_csv(file, rows, k)
+        complain(f"saved  {options.csv} ({plural(len(rows), 'photo')})")
     elif options.json:
         found = [{"path": path, "predictions": [c._asdict() for c in best]} for path, best in rows]
         json.dump(found, sys.stdout, indent=1)

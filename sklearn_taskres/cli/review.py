@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from .models import add_model_argument, load_model
-from .output import counted, plural, say
+from .output import check_writable, counted, plural, say
 
 EXAMPLES = """\
   sklearn-taskres review model.skops photos
@@ -32,8 +32,7 @@ def run(options: argparse.Namespace) -> int:
     from ..inspection import review
 
     output = Path(options.output)
-    if not output.parent.is_dir():
-        raise ValueError(f"There is no folder {output.parent} to write {output.name} to.")
+    check_writable(output)
     paths, y = load_image_folder(options.photos, on_error="warn")
     pool = []
     if options.pool is not None:

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_random_state, column_or_1d, get_tags
+from sklearn.utils import _safe_indexing, check_random_state, column_or_1d, get_tags
 
+from .._classifiers.unlabeled import unlabeled_rows
 from .._messages import listed
 
 
@@ -16,6 +17,24 @@ def best_of(estimator: Any) -> Any:
     while hasattr(estimator, "best_estimator_"):
         estimator = estimator.best_estimator_
     return estimator
+
+
+def labeled(estimator: Any, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Leave out images without a label, for a classifier that may be trained on some.
+
+    Returns
+    -------
+    X, y
+        Of the images that have a label.
+    places : ndarray of shape (n_labeled,), int
+        Where they stand among all.
+    """
+    classifier = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    rows = unlabeled_rows(y, getattr(classifier, "unlabeled", None))
+    if rows is None:
+        return X, y, np.arange(len(y))
+    places = np.flatnonzero(~rows)
+    return _safe_indexing(X, places), y[places], places
 
 
 def classifier_and_training_rows(estimator: Any, X: Any) -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._formulas import unit
 from ._estimators import classifier_and_rows
-from ._held_out import best_of, held_out_fits, held_out_log_proba
+from ._held_out import best_of, held_out_fits, held_out_log_proba, labeled
 
 #: Images of a pool that are compared with each other; of a larger pool the most uncertain.
 _MOST_COMPARED = 5000
@@ -23,7 +23,8 @@ class LabelSuspects(NamedTuple):
     Attributes
     ----------
     indices : ndarray of shape (n_judged,), int
-        Places of the images in X. Images that are the only one of their class are not judged.
+        Places of the images in X. Images that are the only one of their class are not judged, nor
+        those without a label (`TaskResGDAClassifier` has a parameter `unlabeled`).
     probability : ndarray of shape (n_judged,)
         Probability of the label that the image has, by a model that has not seen the image.
     suggested : ndarray of shape (n_judged,)
@@ -89,9 +90,10 @@ def label_suspects(
     (2, 'cat')
     """
     estimator = best_of(estimator)
-    y = column_or_1d(y)
+    X, y, places = labeled(estimator, X, column_or_1d(y))
     log_proba, classes = held_out_log_proba(estimator, X, y, cv=cv, random_state=random_state)
-    return rank_labels(log_proba, np.searchsorted(classes, y), classes)
+    suspects = rank_labels(log_proba, np.searchsorted(classes, y), classes)
+    return suspects._replace(indices=places[suspects.indices])
 
 
 def rank_labels(log_proba: np.ndarray, codes: np.ndarray, classes: np.ndarray) -> LabelSuspects:
@@ -317,6 +319,7 @@ def none_of_these(
     check_is_fitted(classifier)
     rows, y = check_array(_clean(rows), dtype=[np.float32, np.float64]), column_or_1d(y)
     check_consistent_length(rows, y)
+    rows, y, _ = labeled(classifier, rows, y)
     parts = held_out_fits(classifier, rows, y, cv, check_random_state(random_state))
     held_out = [_Signs(fitted, rows[seen], y[seen]).of(rows[out]) for out, seen, fitted in parts]
     return NoneOfThese(_Signs(estimator, rows, y), np.concatenate(held_out), share)

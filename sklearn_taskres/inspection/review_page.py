@@ -17,7 +17,7 @@ from .._clip.images import open_image
 from .._formulas import unit
 from ._estimators import classifier_and_rows
 from ._figures import confusions, share_of
-from ._held_out import best_of, held_out_log_proba
+from ._held_out import best_of, held_out_log_proba, labeled
 from .label_review import next_to_label, rank_labels
 
 #: Pixels per side of a thumbnail at the most, and its quality as JPEG.
@@ -106,6 +106,7 @@ def review(
     paths, y, pool = _as_paths(paths, "paths"), column_or_1d(y), _as_paths(pool, "pool")
     check_consistent_length(paths, y)
     estimator = best_of(estimator)
+    paths, y, _ = labeled(estimator, paths, y)
     log_proba, classes = held_out_log_proba(estimator, paths, y, cv=cv, random_state=random_state)
     classifier, rows = classifier_and_rows(estimator, paths)
     page = _Page(np.union1d(classes, classifier.classes_))
