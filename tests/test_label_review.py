@@ -50,7 +50,7 @@ def test_only_images_of_a_class_are_not_judged(task):
 
 
 def test_images_without_a_label_are_not_judged(task):
-    """They are no suspects, and change neither the ranking nor the threshold."""
+    """They are not suspects, and change neither the ranking nor the threshold."""
     base, X, y = task
     rng = np.random.RandomState(0)
     places = np.sort(rng.permutation(90)[:60])
