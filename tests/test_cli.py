@@ -224,6 +224,7 @@ def bad_inputs(tmp_path, photos, model):
         "bad device": (["fit", photos, *out, "--device", "tpu9"], "device"),
         "bad ending": (["fit", photos, "-o", tmp_path / "m.txt"], "must end in .skops"),
         "no such output": (["fit", photos, "-o", tmp_path / "no" / "m.skops"], "no folder"),
+        "no export": (["predict", empty, "x.jpg"], "is not an export"),
         "no model": (["predict", tmp_path / "none.skops", "x.jpg"], "is not a file"),
         "not a model": (["predict", text, "x.jpg"], "is not a model that"),
         "another model": (["predict", other, "x.jpg"], "LogisticRegression"),
@@ -286,6 +287,10 @@ def test_export_by_the_ending(model, unseen, tmp_path, capsys):
     expected = loaded.predict(files).tolist()
     plain = skops.io.load(tmp_path / "plain.skops")
     assert plain.predict(loaded[0].transform(files)).tolist() == expected
+    status, out, _ = run(capsys, "predict", tmp_path / "folder", *files, "--quiet")
+    assert status == 0
+    assert out == run(capsys, "predict", model, *files, "--quiet")[1]
+    assert run(capsys, "evaluate", tmp_path / "folder", unseen, "--quiet")[0] == 0
 
 
 def test_check_names_the_folder_that_was_meant(photos, tmp_path, capsys):

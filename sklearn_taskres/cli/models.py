@@ -1,4 +1,4 @@
-"""Model files: written and read without code in them, unless one says that they are trusted."""
+"""Models on disk: written and read without code in them, unless one says that they are trusted."""
 
 import argparse
 import importlib
@@ -14,11 +14,18 @@ from .output import check_writable
 
 #: Endings of files that may run code when they are loaded.
 _PICKLED = (".joblib", ".pkl", ".pickle")
+#: What a repository of the hub begins with.
+_HUB = "hf-hub:"
 
 
 def add_model_argument(parser: argparse.ArgumentParser) -> None:
     """Add what a command needs that loads a model."""
-    parser.add_argument("model", metavar="MODEL", help="file that `sklearn-taskres fit` wrote")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="file that `sklearn-taskres fit` wrote, folder that `export` wrote, or "
+        "hf-hub:OWNER/NAME of such a folder",
+    )
     parser.add_argument(
         "--trust",
         action="store_true",
@@ -60,9 +67,13 @@ def load_model(options: argparse.Namespace) -> Pipeline:
         If it can't be read.
     """
     path = Path(options.model)
-    if not path.is_file():
+    if options.model.startswith(_HUB):
+        model = _from_hub(options.model.removeprefix(_HUB))
+    elif path.is_dir():
+        model = _from_hub(path)
+    elif not path.is_file():
         raise ValueError(f"{path} is not a file. Make a model with: sklearn-taskres fit PHOTOS")
-    if path.suffix.lower() in _PICKLED:
+    elif path.suffix.lower() in _PICKLED:
         model = _unpickled(path, options.trust)
     else:
         model = _from_skops(path)
@@ -74,6 +85,12 @@ def load_model(options: argparse.Namespace) -> Pipeline:
     return model.set_params(
         clip__cache=options.cache, clip__device=options.device, clip__verbose=int(not options.quiet)
     )
+
+
+def _from_hub(repository: str | Path) -> Any:
+    from ..export import from_hub
+
+    return from_hub(repository)
 
 
 def _clip(model: Pipeline) -> bool:
