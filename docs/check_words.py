@@ -24,7 +24,7 @@ _THINGS = (
 )
 
 
-_COUNTED = r"\w{2,}s|column|dict|file|line|number|one|pair|panel|row|value"
+_COUNTED = r"\w{2,}s|column|dict|file|image|line|number|one|pair|panel|row|value"
 
 
 class Rule(NamedTuple):

@@ -334,7 +334,7 @@ def test_threads_do_not_change_embeddings(tiny_clip, paths, num_workers):
 
 
 def test_what_was_encoded_survives_an_error(tiny_clip, paths, encoded):
-    """After dropping the bad image a second call encodes nothing."""
+    """When the bad image is dropped, a second call encodes nothing."""
     files, _ = paths
     clip = CLIPFeaturizer(tiny_clip)
     with pytest.raises(ValueError, match="Can't read 1 of the images"):

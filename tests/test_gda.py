@@ -150,7 +150,7 @@ def test_alpha_zero_is_zero_shot():
 
 @pytest.mark.parametrize("n_shots", [1, 4])
 def test_views_are_rows_of_their_images_class(n_shots):
-    """Clean row and views count alike, so one image a class with views has scatter."""
+    """Clean row and views count alike, so one image per class with views has scatter."""
     X, y, t = problem(n_shots)
     views = with_views(X)
     clf = GDAClassifier(t, alpha=0.2).fit(views, y)

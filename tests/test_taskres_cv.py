@@ -212,7 +212,7 @@ def test_a_candidate_without_scores_comes_last():
 
 
 def test_two_images_a_class_are_enough():
-    """Folds with one held-out image a class draw no warning about it."""
+    """Folds with one held-out image per class draw no warning about it."""
     X, y, t = problem(n_rows=80, n_classes=40, noise=0.1)
     search = TaskResClassifierCV(t, max_epochs=2).fit(X, y)
     assert search.n_splits_ == 2

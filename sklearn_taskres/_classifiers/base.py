@@ -152,7 +152,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         X, y = self._validated(X, y, streams=self._streams_rows)
         if views is not None:
             views = self._validated_views(views, X.dtype)
-        # Repeated, since scikit-learn takes one image a class for a regression problem and warns.
+        # Repeated, since scikit-learn takes one image per class for a regression problem and warns.
         check_classification_targets(np.repeat(y, 3))
         kept, weight = self._weights(X, y, sample_weight)
         X, y, weight, views = (None if a is None else a[kept] for a in (X, y, weight, views))

@@ -66,7 +66,7 @@ class CoOpClassifier(TrainedClassifier):
         Words from whose token embeddings the context starts, such as "a photo of a"; `n_context` is
         then the number of their tokens. None draws from a normal distribution with a standard
         deviation of 0.02. Words start training from a prompt that works: give them if there is
-        one image a class, with `class_specific` above all.
+        one image per class, with `class_specific` above all.
     base_norm : float or None, default=None
         Mean norm to which the rows of the base are scaled. Cosines do not see it; here it only
         changes `base_`.
@@ -76,7 +76,7 @@ class CoOpClassifier(TrainedClassifier):
         Learning rate of SGD with momentum 0.9; the schedule is one epoch at 1e-5, then a cosine
         down. Change it if the training loss in `history_` does not fall.
     max_epochs : int or "auto", default="auto"
-        Epochs. "auto" is 50 for one image a class (median), 100 up to four, else 200. 0 leaves the
+        Epochs. "auto" is 50 for one image per class (median), 100 up to four, else 200. 0 leaves the
         context at its start.
     batch_size : int, default=32
         Images per step. An incomplete last batch is dropped; fewer images in all are one batch.
@@ -136,7 +136,7 @@ class CoOpClassifier(TrainedClassifier):
     Notes
     -----
     Every step runs all prompts forward and backward through the text tower, whatever the batch: 47
-    classes took about a second a step on one CPU core with the tower of ViT-B-32, which asks for a
+    classes took about a second per step on one CPU core with the tower of ViT-B-32, which asks for a
     GPU, and a fit on digits with the bundled model 3 seconds in all. Prompts are cut behind the
     longest one, which changes nothing. Prediction is one matrix product, and needs neither the
     tower nor torch.

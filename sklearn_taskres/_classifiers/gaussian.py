@@ -37,7 +37,7 @@ def gaussian_classifier(X, y, sample_weight=None, views=None):
     -------
     W : ndarray of shape (n_classes, d)
     b : ndarray of shape (n_classes,)
-        Both zero if rows do not scatter around their means, as with one image a class.
+        Both zero if rows do not scatter around their means, as with one image per class.
     """
     moments, n_slots = class_moments(X, y, sample_weight, views), 1
     if views is not None:

@@ -99,12 +99,12 @@ class GDAClassifier(BaseCLIPClassifier):
     See Also
     --------
     TaskResGDAClassifier : Joins a Gaussian with TaskRes, the recommended default.
-    TaskResClassifier : Learns by gradient, and from one image a class on.
+    TaskResClassifier : Learns by gradient, and from one image per class on.
     LinearProbeClassifier : A linear map of the images without the text.
 
     Notes
     -----
-    With one image a class and no views there is no scatter within a class, so the Gaussian term
+    With one image per class and no views there is no scatter within a class, so the Gaussian term
     says nothing and the classifier is zero-shot. If X has views, the clean embedding and all views
     are rows of their image's class; an image is held out with its views, and judged by the clean
     one.
