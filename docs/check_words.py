@@ -24,7 +24,10 @@ _THINGS = (
 )
 
 
-_COUNTED = r"\w{2,}s|column|dict|file|image|line|number|one|pair|panel|row|value"
+_COUNTED = (
+    r"\w{2,}s|batch|column|dict|file|fit|image|item|line|number|one|page|pair|panel|point|row|test|"
+    r"value"
+)
 
 
 class Rule(NamedTuple):

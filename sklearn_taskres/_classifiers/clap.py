@@ -113,7 +113,7 @@ class CLAPClassifier(TrainedClassifier):
         Precision of the matrix products in training. "auto" and "float32" are that of X;
         "bfloat16" lowers the products of float32, never those of float64.
     random_state : int, RandomState instance or None, default=None
-        Order of the images in the batches, and which view is drawn; with one batch an epoch and no
+        Order of the images in the batches, and which view is drawn; with one batch per epoch and no
         views it has no influence.
     verbose : int, default=0
         1 prints an epoch's loss and learning rate as it ends.

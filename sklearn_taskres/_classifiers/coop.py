@@ -76,8 +76,8 @@ class CoOpClassifier(TrainedClassifier):
         Learning rate of SGD with momentum 0.9; the schedule is one epoch at 1e-5, then a cosine
         down. Change it if the training loss in `history_` does not fall.
     max_epochs : int or "auto", default="auto"
-        Epochs. "auto" is 50 for one image per class (median), 100 up to four, else 200. 0 leaves the
-        context at its start.
+        Epochs. "auto" is 50 for one image per class (median), 100 up to four, else 200. 0 leaves
+        the context at its start.
     batch_size : int, default=32
         Images per step. An incomplete last batch is dropped; fewer images in all are one batch.
     weight_decay : float, default=5e-4
@@ -136,9 +136,9 @@ class CoOpClassifier(TrainedClassifier):
     Notes
     -----
     Every step runs all prompts forward and backward through the text tower, whatever the batch: 47
-    classes took about a second per step on one CPU core with the tower of ViT-B-32, which asks for a
-    GPU, and a fit on digits with the bundled model 3 seconds in all. Prompts are cut behind the
-    longest one, which changes nothing. Prediction is one matrix product, and needs neither the
+    classes took about a second per step on one CPU core with the tower of ViT-B-32, for which a GPU
+    is advisable, and a fit on digits with the bundled model 3 seconds in all. Prompts are cut after
+    the longest one, which changes nothing. Prediction is one matrix product, and needs neither the
     tower nor torch.
 
     The tower computes in float32 whatever the dtype of X; the rest follows X. The context of the

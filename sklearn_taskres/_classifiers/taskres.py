@@ -249,7 +249,7 @@ class TaskResClassifier(TrainedClassifier):
         capability 8.0 on, Intel's AMX, AMD's AVX512-BF16. Set "float32" to have one result on all
         of them; accuracies on real embeddings differ by less than 0.1 points.
     random_state : int, RandomState instance or None, default=None
-        Order of the images in the batches; with one batch an epoch it has no influence.
+        Order of the images in the batches; with one batch per epoch it has no influence.
     verbose : int, default=0
         1 prints an epoch's loss and learning rate as it ends.
 

@@ -162,8 +162,8 @@ class TipAdapterClassifier(TrainedClassifier):
     however many images there are. The search does so for 5 values of β. `select_classes` forgets
     the cached images of the other classes; classes that `add_classes` brings in have none.
 
-    At one image per class, α = β = 4 was above zero-shot in every measured case: dtd (CLIP ViT-B/32,
-    two draws, judged on the rest of the validation images) 44.7 to 49.2 % and 45.2 to 48.6 %, and
+    At one image per class, α = β = 4 was above zero-shot in every measured case: dtd (ViT-B/32, two
+    draws, judged on the rest of the validation images) 44.7 to 49.2 % and 45.2 to 48.6 %, and
     digits (the bundled model) 95.2 to 96.4 % and 95.4 to 96.8 %. Fine-tuning does not search, as
     what suits the untrained cache suits the trained one less: on the same two draws of dtd,
     training under the searched values gave 57.8 and 60.0 % at 4 images per class, and 65.7 and

@@ -84,7 +84,7 @@ def list_images(X: Any) -> NDArray[Any] | list[Any]:
     Returns
     -------
     sequence
-        One item an image; the items of a stack are views of it.
+        One item per image; the items of a stack are views of it.
 
     Raises
     ------

@@ -199,7 +199,7 @@ class ResidualMagnitudeDisplay:
             Fixed-steps mode: clones of the classifiers are fitted on `data` with `max_epochs` such
             that each takes this many steps, to the nearest whole epoch; the given ones stay as they
             are. Learning rates are the classifiers' own: fix `lr` if some task has 1000 classes.
-            Costs a fit a task.
+            Costs one fit per task.
         kind : {"norm", "relative"}, default="norm"
             The paper's mean ‖x‖, or mean α‖x‖ / ‖t‖.
         ax : matplotlib.axes.Axes, optional
@@ -231,7 +231,7 @@ class ResidualMagnitudeDisplay:
         return display.plot(ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
-        """Draw a point a task.
+        """Draw one point per task.
 
         Parameters
         ----------

@@ -529,7 +529,7 @@ def _evict_some(max_bytes, limits, db):
         if n_deleted:
             return True
     n_free = _pragma(db, "freelist_count")
-    db.execute(f"PRAGMA incremental_vacuum({limits.pages_freed})").fetchall()  # a page a row
+    db.execute(f"PRAGMA incremental_vacuum({limits.pages_freed})").fetchall()  # one page per row
     return 0 < _pragma(db, "freelist_count") < n_free
 
 
