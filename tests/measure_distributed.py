@@ -30,6 +30,7 @@ from sklearn_taskres import (
     TaskResClassifierCV,
 )
 from sklearn_taskres.benchmark.random_clip import write_random_clip
+from sklearn_taskres.benchmark.tasks import make_task
 from sklearn_taskres.distributed import BatchEncoder
 
 N_IMAGES, BATCH = 2000, 256
@@ -242,11 +243,37 @@ def part_searches(scratch):
         )
 
 
+def part_cost(scratch):
+    """Seconds of a search in two workers of joblib, compared with two threads of this process."""
+    import joblib
+
+    task = make_task(47, 512, 16)
+    for n_folds in (4, 5):
+        search = TaskResClassifierCV(
+            task.t, alphas=np.linspace(0.1, 1, 10), max_epochs=200, cv=n_folds, random_state=0
+        )
+        seconds = np.empty((6, 2))
+        for round_ in seconds:
+            for column, n_jobs in enumerate((None, 2)):
+                with joblib.parallel_config("loky", n_jobs=n_jobs):
+                    begun = time.perf_counter()
+                    search.fit(task.X, task.y)
+                    round_[column] = time.perf_counter() - begun
+        seconds = seconds[1:]  # the first starts the workers
+        print(
+            f"{n_folds} folds: threads {np.median(seconds[:, 0]):.2f} s, loky "
+            f"{np.median(seconds[:, 1]):.2f} s, median ratio "
+            f"{np.median(seconds[:, 1] / seconds[:, 0]):.2f}",
+            flush=True,
+        )
+
+
 PARTS = {
     "rows": part_rows,
     "failures": part_failures,
     "driver": part_driver,
     "searches": part_searches,
+    "cost": part_cost,
 }
 
 
