@@ -9,6 +9,16 @@ from sklearn.utils import assert_all_finite
 _CHUNK = 8192
 
 
+def is_missing(value):
+    """Whether a value stands for none: None, NaN, NaT or pandas.NA."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA answers no question
+        return True
+    except ValueError:  # more than one value
+        return False
+
+
 def is_streamed(X):
     """Whether rows stay where and what they are, and only some at a time are brought to float32."""
     return isinstance(X, np.ndarray) and (X.dtype == np.float16 or _is_mapped(X))

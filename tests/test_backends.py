@@ -465,6 +465,28 @@ def test_a_damaged_tower_is_converted_again(damage, backend, own_home, tiny_clip
     assert_array_equal(featurizer(tiny_clip, backend).transform(images), expected)
 
 
+@pytest.mark.parametrize("backend", ENGINES)
+@pytest.mark.filterwarnings("ignore:The converted image tower .* is damaged")
+def test_a_digest_of_several_parts(backend, own_home, tiny_clip, images, monkeypatch, conversions):
+    """Files that are larger than one part are checked in all of them, and are open to readers."""
+    monkeypatch.setattr(towers, "_PART_BYTES", 1000)
+    expected = featurizer(tiny_clip, backend).transform(images)
+    (folder,) = tower_folders(own_home)
+    weights = own_home / folder / "tower.bin"
+    (own_home / "plain").touch()
+    if backend == "onnx":
+        assert weights.stat().st_mode == (own_home / "plain").stat().st_mode
+    content = bytearray(weights.read_bytes())
+    assert len(content) > 2000
+    for done, place in enumerate((0, len(content) // 2, len(content) - 1), start=1):
+        damaged = content.copy()
+        damaged[place] ^= 1
+        weights.write_bytes(damaged)
+        engines._LOADED.clear()
+        assert_array_equal(featurizer(tiny_clip, backend).transform(images), expected)
+        assert len(conversions) == 1 + done
+
+
 def cut_on_the_disk(monkeypatch, backend):
     """Writing seems to work, and the disk has lost half of it."""
     write = ENGINES[backend].write

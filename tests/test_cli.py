@@ -239,7 +239,7 @@ def bad_inputs(tmp_path, photos, model):
         ),
         "no folder for a table": (
             ["predict", model, photos / "two" / "0.jpg", "--csv", tmp_path / "no" / "t.csv"],
-            "There is no folder",
+            "found no folder",
         ),
         "swapped": (["predict", photos / "two" / "0.jpg", model], "The model comes first"),
         "one level too high": (["fit", tmp_path / "high", *out], f"did you mean {high / 'train'}?"),
@@ -291,6 +291,30 @@ def test_export_by_the_ending(model, unseen, tmp_path, capsys):
     assert status == 0
     assert out == run(capsys, "predict", model, *files, "--quiet")[1]
     assert run(capsys, "evaluate", tmp_path / "folder", unseen, "--quiet")[0] == 0
+
+
+@pytest.mark.model
+def test_a_model_of_the_hub(model, unseen, tmp_path, capsys, monkeypatch):
+    """`hf-hub:OWNER/NAME` downloads what `export` writes, and what can't be had is one sentence."""
+    import huggingface_hub
+
+    assert run(capsys, "export", model, tmp_path / "folder", "--quiet")[0] == 0
+    asked = []
+
+    def downloaded(repo_id, **options):
+        asked.append(repo_id)
+        if repo_id != "someone/digits":
+            raise ConnectionError("no route")
+        return str(tmp_path / "folder")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", downloaded)
+    file = unseen / "two" / "0.jpg"
+    status, out, _ = run(capsys, "predict", "hf-hub:someone/digits", file, "--quiet")
+    assert (status, asked) == (0, ["someone/digits"])
+    assert out == run(capsys, "predict", model, file, "--quiet")[1]
+    status, _, err = run(capsys, "predict", "hf-hub:someone/else", file, "--quiet")
+    assert status == 1
+    assert re.match(r"sklearn-taskres predict: The model 'someone/else' is not in the cache", err)
 
 
 def test_check_names_the_folder_that_was_meant(photos, tmp_path, capsys):

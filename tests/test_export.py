@@ -25,6 +25,7 @@ from sklearn_taskres import (
     CLIPFeaturizer,
     GDAClassifier,
     LinearProbeClassifier,
+    ModelUnavailableError,
     ProLIPClassifier,
     TaskResClassifier,
     TaskResClassifierCV,
@@ -293,6 +294,17 @@ def test_the_hub_gives_back_the_same_predictions(kind, tmp_path):
         more = {"ten": np.ones(12)}
         expected = clf.add_classes(more).predict_proba(X)
         assert_array_equal(loaded.add_classes(more).predict_proba(X), expected)
+
+
+def test_a_repository_that_is_not_there(tmp_path, monkeypatch):
+    """One sentence, with the reason, in place of the hub's traceback."""
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        ModelUnavailableError, match=r"'no/thing' is not in the cache .* HF_HUB_OFF"
+    ):
+        from_hub("no/thing")
 
 
 @pytest.mark.model

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from children import run_in_child
@@ -236,8 +237,10 @@ def test_no_file_stays_open(path, tmp_path):
         (np.array(3.0), r"shape \(\)"),
         (b"not an image", "not an image file"),
         ("no/such/file.png", "No such file"),
-        (None, "not an image, which is a path"),
-        (float("nan"), "not an image, which is a path"),
+        (None, "a missing value, not an image, which is a path"),
+        (np.nan, "a missing value, not an image"),
+        (pd.NA, "a missing value, not an image"),
+        (pd.NaT, "a missing value, not an image"),
         ([[1, 2]], "not an image, which is a path"),
     ],
 )
@@ -569,7 +572,7 @@ def test_stacks(shape):
 
 def test_series_and_object_arrays():
     """Columns of pandas and polars, object arrays, lists and tuples hold images in their order."""
-    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    pl = pytest.importorskip("polars")
     paths = ["b.png", "a.png"]
     for X in (
         pd.Series(paths, index=[7, 3]),
@@ -595,6 +598,7 @@ def test_series_and_object_arrays():
         (np.zeros((5, 64)), r"shape \(5, 64\) is not a stack.*X\.reshape"),
         (torch.zeros(5, 64), r"shape \(5, 64\) is not a stack"),
         (np.array([["a.png", "b.png"]]), "select the column"),
+        (np.arange(3), r"holds numbers \(int64\), not images\. Pass the column"),
         (torch.zeros(2, 8, 8, device="meta"), "X can't be read: "),
     ],
 )
@@ -606,7 +610,7 @@ def test_not_a_collection_of_images(X, message):
 
 def test_one_column_is_read():
     """A data frame, or an array, of one column holds its images; of more columns it is refused."""
-    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    pl = pytest.importorskip("polars")
     paths = ["b.png", "a.png"]
     for X in (
         pd.DataFrame({"path": paths}, index=[7, 3]),

@@ -54,6 +54,19 @@ weighted = pytest.mark.parametrize(
 )
 
 
+# labels that are missing -------------------------------------------------------------------------
+
+
+@on_arrays
+@pytest.mark.parametrize("nothing", [None, float("nan"), pd.NA, pd.NaT], ids=repr)
+def test_missing_labels_are_refused(clf, nothing):
+    """The message names the row, and says how to learn from images without labels."""
+    labels = np.array(NAMES, object)[y]
+    labels[[3, 8]] = nothing
+    with pytest.raises(ValueError, match=r"no label in 2 of 30 rows, the first at 3\. Leave"):
+        clone(clf).fit(X, labels)
+
+
 # overflow ---------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from .._fitting import all_or_nothing
 from .._formulas import check_norms, row_norms, scaled_classifier, unit
 from .._messages import warn_user
 from .._persistence import VersionStamp
-from .._rows import check_finite, chunks, is_streamed, working_dtype
+from .._rows import check_finite, chunks, is_missing, is_streamed, working_dtype
 from .._typing import fit_context
 
 #: Dtypes of computation; anything else, float16 and integers among it, is read into the first.
@@ -63,20 +63,13 @@ def _refuse_missing_labels(y):
     labels = np.asarray(y)
     if labels.ndim != 1 or labels.dtype.kind != "O":
         return
-    missing = [i for i, label in enumerate(labels.tolist()) if _is_missing(label)]
+    missing = [i for i, label in enumerate(labels.tolist()) if is_missing(label)]
     if missing:
         raise ValueError(
             f"y has no label in {len(missing)} of {len(labels)} rows, the first at {missing[0]}. "
             f"Leave these rows out, or mark them by a label of the same kind, such as '?' or -1, "
             f"and pass that as TaskResGDAClassifier(unlabeled=...), which learns from them too."
         )
-
-
-def _is_missing(label):
-    try:
-        return label is None or bool(label != label)
-    except TypeError:  # pandas.NA answers no question
-        return True
 
 
 class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):

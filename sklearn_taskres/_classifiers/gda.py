@@ -104,7 +104,7 @@ class GDAClassifier(BaseCLIPClassifier):
 
     Notes
     -----
-    With one image per class and no views there is no scatter within a class, so the Gaussian term
+    With one image per class and no views, rows do not scatter within a class, so the Gaussian term
     says nothing and the classifier is zero-shot. If X has views, the clean embedding and all views
     are rows of their image's class; an image is held out with its views, and judged by the clean
     one.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from .._rows import is_missing
 from .files import as_value_error, bytes_to_read, file_content, opened
 from .memory import BUDGET, MemoryBudget
 
@@ -217,7 +218,7 @@ def _from_pixels(image, block):
     if isinstance(image, np.ndarray):
         block.enter_context(BUDGET.reserve(3 * image.nbytes))
         return _from_array(np.asarray(image))
-    if image is None or image != image:  # NaN, NaT
+    if is_missing(image):
         raise ValueError(f"a missing value, not an image, which is {_KINDS}")
     raise ValueError(f"not an image, which is {_KINDS}")
 

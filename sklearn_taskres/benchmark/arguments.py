@@ -1,6 +1,7 @@
 """Types of command-line arguments, which refuse in one sentence what can't be run."""
 
 import argparse
+import errno
 import math
 import sys
 
@@ -59,13 +60,21 @@ def checked_device(name):
 
 
 def check_writable(path):
-    """Raise OSError now, and not after the measurements, if a file can't be written.
+    """Raise OSError now, and not after the work, if a file can't be written; leave none behind.
 
     Parameters
     ----------
     path : Path or None
         The file, or None for none.
     """
-    if path is not None:
-        with open(path, "a", encoding="utf-8"):
-            pass
+    if path is None:
+        return
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "found no folder of this name to write to", str(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder; name a file in it", str(path))
+    is_new = not path.exists()
+    with path.open("ab"):
+        pass
+    if is_new:
+        path.unlink()

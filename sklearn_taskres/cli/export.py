@@ -8,6 +8,7 @@ the format of the hub, which `sklearn_taskres.export.from_hub` reads.
 import argparse
 from pathlib import Path
 
+from ..benchmark.arguments import check_writable
 from .models import add_model_argument, load_model
 from .output import say
 
@@ -29,8 +30,8 @@ def run(options: argparse.Namespace) -> int:
     from ..export import export_onnx, push_to_hub, to_sklearn
 
     output = Path(options.output)
-    if output.suffix and not output.parent.is_dir():
-        raise ValueError(f"There is no folder {output.parent} to write {output.name} to.")
+    if output.suffix:
+        check_writable(output)
     model = load_model(options)
     if output.suffix == ".onnx":
         export_onnx(model, output)

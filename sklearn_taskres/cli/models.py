@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 
 import sklearn_taskres
 
-from .output import check_writable
+from ..benchmark.arguments import check_writable
 
 #: Endings of files that may run code when they are loaded.
 _PICKLED = (".joblib", ".pkl", ".pickle")
@@ -66,11 +66,13 @@ def load_model(options: argparse.Namespace) -> Pipeline:
     OSError
         If it can't be read.
     """
+    from ..export import from_hub
+
     path = Path(options.model)
     if options.model.startswith(_HUB):
-        model = _from_hub(options.model.removeprefix(_HUB))
+        model = from_hub(options.model.removeprefix(_HUB))
     elif path.is_dir():
-        model = _from_hub(path)
+        model = from_hub(path)
     elif not path.is_file():
         raise ValueError(f"{path} is not a file. Make a model with: sklearn-taskres fit PHOTOS")
     elif path.suffix.lower() in _PICKLED:
@@ -85,12 +87,6 @@ def load_model(options: argparse.Namespace) -> Pipeline:
     return model.set_params(
         clip__cache=options.cache, clip__device=options.device, clip__verbose=int(not options.quiet)
     )
-
-
-def _from_hub(repository: str | Path) -> Any:
-    from ..export import from_hub
-
-    return from_hub(repository)
 
 
 def _clip(model: Pipeline) -> bool:

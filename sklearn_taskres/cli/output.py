@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -18,19 +17,6 @@ def say(*cells: str) -> None:
 def complain(text: str) -> None:
     """Print a line on stderr; of an error that has several, all of them."""
     sys.stderr.write("\n".join(map(printable, text.split("\n"))) + "\n")
-
-
-def check_writable(path: Path) -> None:
-    """Raise OSError or ValueError now, and not after the work, if a file can't be written."""
-    if not path.parent.is_dir():
-        raise ValueError(f"There is no folder {path.parent} to write {path.name} to.")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder. Name a file, such as {path / 'output'}.")
-    is_new = not path.exists()
-    with path.open("ab"):
-        pass
-    if is_new:
-        path.unlink()
 
 
 def printable(text: str) -> str:

@@ -13,8 +13,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from ..benchmark.arguments import check_writable, positive
 from .models import add_model_argument, load_model
-from .output import check_writable, complain, plural, say
+from .output import complain, plural, say
 
 EXAMPLES = """\
   sklearn-taskres predict model.skops new.jpg
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     parser.add_argument("files", metavar="FILE", nargs="+", help="photos, or folders of photos")
     parser.add_argument(
-        "--top", type=_positive, default=1, metavar="K", help="classes per photo; 1 by default"
+        "--top", type=positive, default=1, metavar="K", help="classes per photo; 1 by default"
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", metavar="FILE", help='write a table; "-" is stdout')
@@ -107,9 +108,3 @@ def _write_csv(file: TextIO, rows: list[Any], k: int) -> None:
     writer.writerow(["path", *header])
     for path, best in rows:
         writer.writerow([path, *(cell for c in best for cell in (c.label, f"{c.probability:.6f}"))])
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
-    return int(text)

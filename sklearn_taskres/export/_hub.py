@@ -122,17 +122,24 @@ def from_hub(
     ValueError
         If the folder is not an export, or its files are not those that were written: each has a
         digest. That finds accidents and single files that were replaced; it is not a signature.
+    OSError
+        If a repository is neither in the cache nor can be downloaded (`ModelUnavailableError`).
     """
     if _is_folder(repo_id):
         folder = Path(repo_id).expanduser()
     else:
         import huggingface_hub
 
-        patterns = [_CONFIG, _ARRAYS]
-        folder = Path(
-            huggingface_hub.snapshot_download(
-                str(repo_id), revision=revision, token=token, allow_patterns=patterns
-            )
+        from .._clip.downloads import fetched
+
+        folder = fetched(
+            f"The model {str(repo_id)!r}",
+            "Look at its name, or pass a folder that push_to_hub wrote.",
+            huggingface_hub.snapshot_download,
+            str(repo_id),
+            revision=revision,
+            token=token,
+            allow_patterns=[_CONFIG, _ARRAYS],
         )
     return _read(folder)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing, check_random_state, column_or_1d, get_tags
+from sklearn.utils import check_random_state, column_or_1d, get_tags
 
 from .._classifiers.unlabeled import unlabeled_rows
 from .._messages import listed
@@ -34,7 +34,7 @@ def labeled(estimator: Any, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray, np.
     if rows is None:
         return X, y, np.arange(len(y))
     places = np.flatnonzero(~rows)
-    return _safe_indexing(X, places), y[places], places
+    return _taken(X, places), y[places], places
 
 
 def classifier_and_training_rows(estimator: Any, X: Any) -> tuple[Any, Any]:
