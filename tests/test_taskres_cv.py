@@ -32,7 +32,7 @@ from sklearn_taskres import (
     ZeroShotClassifier,
 )
 from sklearn_taskres._classifiers.taskres import train_candidates
-from sklearn_taskres._search import jobs
+from sklearn_taskres._search import jobs, table
 
 #: Scores that tell candidates apart if accuracies would tie.
 FINE = "neg_log_loss"
@@ -299,11 +299,15 @@ def test_threads_give_the_same(monkeypatch, n_threads):
 
 @pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("params", [{}, {"residual": "image"}], ids=["together", "one by one"])
-def test_folds_are_tasks_of_joblib(backend, params):
-    """A backend that joblib is told of gets a task for each fold; nothing else changes."""
+@pytest.mark.parametrize("cv", [4, 3])
+def test_folds_are_tasks_of_joblib(cv, backend, params):
+    """A backend that joblib is told of gets a task for each fold; nothing else changes.
+
+    The third fold of three is shared out between two workers.
+    """
     X, y, t = problem()
     search = TaskResClassifierCV(
-        t, alphas=(0, 0.5, 2), cv=4, scoring=FINE, max_epochs=9, random_state=0, **params
+        t, alphas=(0, 0.5, 2), cv=cv, scoring=FINE, max_epochs=9, random_state=0, **params
     )
     alone = clone(search).fit(X, y)
     with joblib.parallel_config(backend=backend, n_jobs=2):
@@ -318,6 +322,30 @@ def test_folds_are_tasks_of_joblib(backend, params):
         pytest.raises(ValueError, match="0 sample"),
     ):
         broken.fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("n_folds", "n_workers", "n_parts"),
+    [
+        (4, 2, [1, 1, 1, 1]),
+        (5, 2, [1] * 4 + [2]),
+        (5, 4, [1] * 4 + [4]),
+        (2, 4, [2] * 2),
+        (0, 2, []),
+    ],
+)
+def test_workers_get_equal_shares(n_folds, n_workers, n_parts):
+    """Each candidate of each fold is in one part; only folds that are left over are split."""
+    parts = list(table.shares(8, n_folds, n_workers))
+    assert [sum(fold == k for _, fold in parts) for k in range(n_folds)] == n_parts
+    pairs = [(i, fold) for places, fold in parts for i in places]
+    assert pairs == [(i, fold) for fold in range(n_folds) for i in range(8)]
+    assert sum(len(places) for places, _ in parts) % n_workers == 0
+
+
+def test_few_candidates_are_few_parts():
+    """No worker gets a part without candidates."""
+    assert list(table.shares(2, 1, 4)) == [([0], 0), ([1], 0)]
 
 
 def test_what_fails_in_a_thread_is_told(monkeypatch):

@@ -1,9 +1,9 @@
 """Scores of the candidates of a search, and the table that GridSearchCV would make of them."""
 
 import contextlib
-import copy
 import functools
 import inspect
+import math
 import threading
 import time
 import warnings
@@ -61,6 +61,12 @@ class SearchTable:
         except Exception as error:
             self.errors += [error] * int(np.isnan(self.values[group, fold]).sum())
 
+    def put(self, places, fold, table):
+        """Put in the scores and times of some candidates on one fold."""
+        for name in ("values", "times", "fit_times"):
+            getattr(self, name)[places, fold] = getattr(table, name)[:, 0]
+        self.errors += table.errors
+
     def report_failures(self):
         """Raise what made all fail, warn if some did."""
         if not self.errors:
@@ -87,13 +93,18 @@ class SearchTable:
         return table
 
 
-def side_by_side(tables):
-    """Return one table of the folds of several."""
-    whole = copy.copy(tables[0])
-    for name in ("values", "times", "fit_times"):
-        setattr(whole, name, np.hstack([getattr(table, name) for table in tables]))
-    whole.errors = [error for table in tables for error in table.errors]
-    return whole
+def shares(n_candidates, n_folds, n_workers):
+    """Yield parts of a table, candidates and a fold each, that keep workers equally busy.
+
+    A fold is one part. The folds that are left over if each worker has the same number of them are
+    split by candidates.
+    """
+    n_over = n_folds % n_workers
+    for fold in range(n_folds):
+        is_whole = fold < n_folds - n_over
+        n_parts = 1 if is_whole else n_workers // math.gcd(n_over, n_workers)
+        for places in np.array_split(np.arange(n_candidates), min(n_parts, n_candidates)):
+            yield places.tolist(), fold
 
 
 def _one_blas_thread():

@@ -33,7 +33,7 @@ from .._typing import (
     fit_context,
 )
 from .jobs import Fold, MemoryLimit, TrainingJob
-from .table import SearchTable, side_by_side
+from .table import SearchTable, shares
 from .threads import count_threads, map_in_threads
 
 #: Parts that the rows are split into where `cv` does not say it.
@@ -466,19 +466,22 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
     def _search(self, shared, candidates, folds, data):
         """Score each candidate on each fold; return the table of GridSearchCV.
 
-        With ``joblib.parallel_config(n_jobs=...)`` each fold is one task of joblib's backend;
-        without, all are done here, in threads of their own.
+        With ``joblib.parallel_config(n_jobs=...)`` joblib's backend shares the work out;
+        without, all is done here, in threads of their own.
         """
         shared.set_params(verbose=0)
-        parts = [folds]
-        if effective_n_jobs(None) > 1 and len(folds) > 1:
-            parts = [[fold] for fold in folds]
-        tasks = [(shared, candidates, part, data) for part in parts]
-        if len(tasks) > 1:
-            tables = Parallel()(delayed(self._score_on)(*task) for task in tasks)
+        n_workers = effective_n_jobs(None)
+        if n_workers == 1:
+            table = self._score_on(shared, candidates, folds, data)
         else:
-            tables = [self._score_on(*tasks[0])]
-        table = side_by_side(tables)
+            table = SearchTable(self, candidates, len(folds))
+            parts = list(shares(len(candidates), len(folds), n_workers))
+            tables = Parallel()(
+                delayed(self._score_on)(shared, [candidates[i] for i in places], [folds[k]], data)
+                for places, k in parts
+            )
+            for (places, k), scored in zip(parts, tables, strict=True):
+                table.put(places, k, scored)
         table.report_failures()
         return table.results()
 

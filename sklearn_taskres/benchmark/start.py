@@ -37,7 +37,7 @@ def measure(model_name, paths, folder, repeats=3):
     paths : list of str
         Images, at least 3.
     folder : path-like
-        If pipelines and converted towers are written.
+        To which pipelines and converted towers are written.
     repeats : int, default=3
         Processes per backend; the medians count.
 
