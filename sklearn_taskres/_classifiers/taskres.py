@@ -37,9 +37,10 @@ def taskres_logits(z, *, t, alpha, scale, x=None, x_image=None):
 def taskres_gradient(z, y, share, *, t, alpha, scale, x):
     """Weighted cross-entropy of :func:`taskres_logits`, and its derivatives by x and alpha.
 
-    Written by hand for the residual on the text: two matrix products of B·K·D, and three passes
-    over arrays of K·D. With P = (softmax − onehot) · share, s the scale and L the logits, the
-    derivative by t' is, row by row, ``s Pᵀz / ‖t'‖ − (P∘L summed over the batch) t' / ‖t'‖²``.
+    Written by hand for the residual on the text: two matrix products of B·K·D, and a few passes
+    over arrays of K·D and of K·B. With P = (softmax − onehot) · share, s the scale and L the
+    logits, the derivative by t' is, row by row,
+    ``s Pᵀz / ‖t'‖ − (P∘L summed over the batch) t' / ‖t'‖²``.
 
     Of C candidates that see the same batch, the losses are summed: Adam takes each element by
     itself, so that this trains each candidate as its own loss would.
@@ -86,10 +87,13 @@ def taskres_gradient(z, y, share, *, t, alpha, scale, x):
     errors.exp_().scatter_(-2, truth, log_p_truth.expm1_()).mul_(share)
     # What the second product holds along t', where a step would change nothing: ΣP∘L / ‖t'‖².
     along = (errors * logits).sum(dim=-1, keepdim=True).mul_(inverse).mul_(inverse)
-    # The second product, s Pᵀz / ‖t'‖, less that: the derivative by t'.
-    slope = (errors.mul_(factor) @ z).to(z.dtype).addcmul_(moved, along, value=-1)
-    gradients = {"alpha": (slope * x).sum(dim=(-2, -1), keepdim=True)} if learns_alpha else {}
-    return loss, logits.mT, {"x": slope.mul_(alpha), **gradients}  # t' = t + αx
+    # The second product, s Pᵀz / ‖t'‖, less that: the derivative by t', or α times it, that by x.
+    known = 1 if learns_alpha else alpha  # put on small arrays, where it costs nothing
+    slope = (errors.mul_(factor * known) @ z).to(z.dtype).addcmul_(moved, along * known, value=-1)
+    gradients = {"x": slope}
+    if learns_alpha:
+        gradients = {"alpha": (slope * x).sum(dim=(-2, -1), keepdim=True), "x": slope.mul_(alpha)}
+    return loss, logits.mT, gradients
 
 
 class Problem(NamedTuple):
