@@ -4,7 +4,7 @@ import inspect
 import warnings
 
 #: Packages whose frames may stand between the user's line and a warning of ours.
-_BETWEEN = {"sklearn_taskres", "sklearn", "joblib", "skorch", "torch"}
+_BETWEEN = {"sklearn_taskres", "sklearn", "joblib", "skorch", "torch", "contextlib"}
 #: Warnings that this process has given once.
 _GIVEN: set = set()
 

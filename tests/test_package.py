@@ -272,3 +272,25 @@ def test_another_version_warns(fitted, monkeypatch):
     monkeypatch.undo()
     with pytest.warns(UserWarning, match="saved by sklearn_taskres 0.0.1 and is read by"):
         pickle.loads(data)  # noqa: S301
+
+
+def test_warnings_point_past_context_managers():
+    """What warns when a block of ours ends points at the user's line, and not at contextlib."""
+    ours = {"__name__": "sklearn_taskres.example"}
+    code = """
+import contextlib
+from sklearn_taskres._messages import warn_user
+
+@contextlib.contextmanager
+def block():
+    yield
+    warn_user("at the end")
+
+def work():
+    with block():
+        pass
+"""
+    exec(code, ours)  # noqa: S102 (written above)
+    with pytest.warns(UserWarning, match="at the end") as caught:
+        ours["work"]()
+    assert caught[0].filename == __file__

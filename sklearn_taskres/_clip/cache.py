@@ -408,7 +408,9 @@ def _check_bytes(must_be: str, value: object) -> None:
 
 
 def _warn_in_workers() -> None:
-    if multiprocessing.parent_process() is not None:
+    """Say in the first worker of a process what all of them would say."""
+    is_first = multiprocessing.current_process().name.endswith("-1")
+    if multiprocessing.parent_process() is not None and is_first:
         warn_once(
             "memory",
             "A cache in memory is not shared with other processes, so each worker encodes for "
