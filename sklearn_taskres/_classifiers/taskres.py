@@ -88,7 +88,7 @@ def taskres_gradient(z, y, share, *, t, alpha, scale, x):
     # What the second product holds along t', where a step would change nothing: ΣP∘L / ‖t'‖².
     along = (errors * logits).sum(dim=-1, keepdim=True).mul_(inverse).mul_(inverse)
     # The second product, s Pᵀz / ‖t'‖, less that: the derivative by t', or α times it, that by x.
-    known = 1 if learns_alpha else alpha  # put on small arrays, where it costs nothing
+    known = 1 if learns_alpha else alpha  # put on small arrays, which costs nothing
     slope = (errors.mul_(factor * known) @ z).to(z.dtype).addcmul_(moved, along * known, value=-1)
     gradients = {"x": slope}
     if learns_alpha:
