@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import warnings
 
@@ -13,6 +14,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from sklearn.datasets import load_digits
+from tqdm import tqdm
 
 from sklearn_taskres import (
     CLIPFeaturizer,
@@ -235,10 +237,16 @@ OPTIONS = ["--data-sets", "imagenet", "dtd", "eurosat", "--shots", "1", "2", "3"
 posix_only = pytest.mark.skipif(os.name == "nt", reason="needs fork and POSIX signals")
 
 
+def run_to_be_killed(root, folder):
+    """Run with a lock of tqdm of its own: of a shared one, a killed process never lets go."""
+    tqdm.set_lock(threading.RLock())
+    run(root, folder, *OPTIONS)
+
+
 def forked(root, folder):
     """Start the same command in another process."""
     context = multiprocessing.get_context("fork")
-    process = context.Process(target=run, args=(root, folder, *OPTIONS))
+    process = context.Process(target=run_to_be_killed, args=(root, folder))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads: on purpose
         process.start()

@@ -459,8 +459,8 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
 
     def _best_index(self, candidates):
         if self.n_splits_ == 0:
-            halves = [i for i, params in enumerate(candidates) if params["alpha"] == 0.5]
-            return halves[0] if halves else 0
+            of_the_paper = [i for i, params in enumerate(candidates) if params["alpha"] == 0.5]
+            return of_the_paper[0] if of_the_paper else 0
         return int(self.cv_results_["rank_test_score"].argmin())
 
     def _search(self, shared, candidates, folds, data):
