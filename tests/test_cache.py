@@ -685,6 +685,26 @@ def test_memory_in_workers_is_warned_of_once(location, tmp_path):
     assert done.stdout.count("Name a folder") == (location == "memory")
 
 
+@pytest.mark.parametrize(
+    ("name", "speaks"),
+    [
+        ("LokyProcess-1", True),
+        ("LokyProcess-2", False),
+        ("SpawnPoolWorker-11", False),
+        ("Dask Worker process (from Nanny)", True),
+    ],
+)
+def test_numbered_workers_leave_the_warning_to_the_first(name, speaks, monkeypatch):
+    """A worker that is not numbered speaks for itself."""
+    monkeypatch.setattr(_messages, "_GIVEN", set())
+    monkeypatch.setattr(multiprocessing, "parent_process", multiprocessing.current_process)
+    monkeypatch.setattr(multiprocessing.current_process(), "name", name)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        put(EmbeddingCache("memory"), [1])
+    assert ["Name a folder" in str(w.message) for w in caught] == [True] * speaks
+
+
 def in_child(function, *args):
     """Return function(*args) as a forked child computes it."""
     context = multiprocessing.get_context("fork")

@@ -37,10 +37,9 @@ def taskres_logits(z, *, t, alpha, scale, x=None, x_image=None):
 def taskres_gradient(z, y, share, *, t, alpha, scale, x):
     """Weighted cross-entropy of :func:`taskres_logits`, and its derivatives by x and alpha.
 
-    Written by hand for the residual on the text: two matrix products of B·K·D, and a few passes
-    over arrays of K·D and of K·B. With P = (softmax − onehot) · share, s the scale and L the
-    logits, the derivative by t' is, row by row,
-    ``s Pᵀz / ‖t'‖ − (P∘L summed over the batch) t' / ‖t'‖²``.
+    Written by hand for the residual on the text: two matrix products of B·K·D, and three passes
+    over arrays of K·D. With P = (softmax − onehot) · share, s the scale and L the logits, the
+    derivative by t' is, row by row, ``s Pᵀz / ‖t'‖ − (P∘L summed over the batch) t' / ‖t'‖²``.
 
     Of C candidates that see the same batch, the losses are summed: Adam takes each element by
     itself, so that this trains each candidate as its own loss would.

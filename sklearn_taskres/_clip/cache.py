@@ -408,9 +408,10 @@ def _check_bytes(must_be: str, value: object) -> None:
 
 
 def _warn_in_workers() -> None:
-    """Say in the first worker of a process what all of them would say."""
-    is_first = multiprocessing.current_process().name.endswith("-1")
-    if multiprocessing.parent_process() is not None and is_first:
+    """Say in the first worker of a pool, which numbers them, what all of them would say."""
+    number = multiprocessing.current_process().name.rpartition("-")[2]
+    is_another = number.isdecimal() and number != "1"
+    if multiprocessing.parent_process() is not None and not is_another:
         warn_once(
             "memory",
             "A cache in memory is not shared with other processes, so each worker encodes for "

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import inspect
-import math
 import threading
 import time
 import warnings
@@ -94,15 +93,15 @@ class SearchTable:
 
 
 def shares(n_candidates, n_folds, n_workers):
-    """Yield parts of a table, candidates and a fold each, that keep workers equally busy.
+    """Yield parts of a table, candidates and a fold each, for workers of joblib.
 
-    A fold is one part. The folds that are left over if each worker has the same number of them are
-    split by candidates.
+    A fold is one part, since candidates are fastest together. In the last round, when there are
+    fewer folds than workers, the idle ones take a part of a fold, so that no round is added.
+    Threads of one process share what was prepared for a fold, and split more.
     """
-    n_over = n_folds % n_workers
+    n_last = n_folds % n_workers
     for fold in range(n_folds):
-        is_whole = fold < n_folds - n_over
-        n_parts = 1 if is_whole else n_workers // math.gcd(n_over, n_workers)
+        n_parts = n_workers // n_last if fold >= n_folds - n_last else 1
         for places in np.array_split(np.arange(n_candidates), min(n_parts, n_candidates)):
             yield places.tolist(), fold
 
