@@ -1,8 +1,9 @@
-"""Where tensors live and how precisely they are multiplied: device and precision, resolved."""
+"""Where tensors live, and how they are multiplied: device, precision and number of threads."""
 
 import contextlib
 import functools
 import os
+import threading
 
 import torch
 
@@ -10,6 +11,8 @@ from ._cpu import has_bfloat16_units
 
 #: Values of every ``precision`` parameter of the package.
 PRECISIONS = ("auto", "float32", "bfloat16")
+#: Multiplications of a matrix product that are worth a thread: some fifty microseconds.
+_WORTH_A_THREAD = 3 * 2**20
 
 
 def resolve_device(device=None, dtype="float32"):
@@ -91,3 +94,38 @@ def product_precision(device, precision):
     if precision == "bfloat16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def threads_for_products(n_multiplications, device):
+    """Compute on a CPU with as many of torch's threads as such matrix products keep busy.
+
+    Threads wait for each other after every operation, and the longer, the busier the machine is
+    otherwise; for small products that costs more than sharing them out saves.
+
+    torch keeps a number for each thread, and a new thread takes the one that was set last. So only
+    the main thread sets it, for a time, and sets it back; other threads are left to whoever made
+    them.
+
+    Parameters
+    ----------
+    n_multiplications : int
+        Of one product, such as B·K·D.
+    device : torch.device
+        Where it is computed.
+    """
+    before = torch.get_num_threads()
+    wanted = min(before, max(1, n_multiplications // _WORTH_A_THREAD))
+    if wanted == before or device.type != "cpu" or not is_main_thread():
+        yield
+        return
+    torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def is_main_thread():
+    """Whether this is the thread that the process began with."""
+    return threading.current_thread() is threading.main_thread()

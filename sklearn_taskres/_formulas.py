@@ -5,6 +5,8 @@ here imports torch.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -71,3 +73,26 @@ def learning_rate(epoch, n_epochs, lr):
     if epoch == 0:
         return min(WARM_UP_LR, lr)
     return 0.5 * lr * (1 + math.cos(math.pi * (epoch - 1) / n_epochs))
+
+
+class Formula(NamedTuple):
+    """What a method trains: how image rows become logits, and of which arrays.
+
+    The functions compute with operators alone, so that NumPy and torch both run them.
+    """
+
+    #: ``logits(z, **learned, **constants)`` returns the logits (b, n_classes) of rows z (b, d).
+    logits: Callable
+    #: Start values of what is learned.
+    learned: dict[str, np.ndarray]
+    #: Arrays and numbers that stay as they are.
+    constants: dict[str, Any]
+    #: ``prepare(X)`` makes rows of X, or of a part of it, what `logits` wants, each by itself.
+    prepare: Callable = lambda rows: rows
+    #: ``penalty(**learned, **constants)`` is added to the mean cross-entropy.
+    penalty: Callable | None = None
+    #: The derivative written by hand, if that is faster than autograd: ``gradient(z, y, share,
+    #: **learned, **constants)`` returns the sum of cross-entropies times the rows' shares in it (a
+    #: 0-d tensor), the logits, and a dict of the derivatives. It runs without a graph, and may not
+    #: go with a penalty.
+    gradient: Callable | None = None

@@ -14,7 +14,6 @@ from sklearn_taskres import (
     ZeroShotClassifier,
     _rows,
 )
-from sklearn_taskres._training import batches
 
 
 @pytest.fixture
@@ -125,10 +124,14 @@ def test_a_device_without_room_for_all_rows(problem, monkeypatch):
     clf = TaskResClassifier(t, batch_size=8, max_epochs=3, lr=0.02, device="cpu", random_state=0)
     whole = clf.fit(X, y).coef_
 
-    def no_room(array, device):
-        raise torch.OutOfMemoryError
+    as_tensor = torch.as_tensor
 
-    monkeypatch.setattr(batches, "_shared_tensor", no_room)
+    def no_room(array, **how):
+        if np.shape(array) == X.shape:
+            raise torch.OutOfMemoryError
+        return as_tensor(array, **how)
+
+    monkeypatch.setattr(torch, "as_tensor", no_room)
     with pytest.warns(UserWarning, match="60 rows do not fit into the memory of cpu") as caught:
         parts = clf.fit(X, y).coef_
     assert len(caught) == 1

@@ -11,11 +11,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from skorch.callbacks import Callback, GradientNormClipping
 from torch.utils.flop_counter import FlopCounterMode
 
-from sklearn_taskres import TaskResClassifier
+from sklearn_taskres import TaskResClassifier, _device
 from sklearn_taskres._classifiers.taskres import taskres_gradient, taskres_logits
 from sklearn_taskres._device import product_precision
-from sklearn_taskres._formulas import unit
-from sklearn_taskres._training import threads, train
+from sklearn_taskres._formulas import Formula, unit
+from sklearn_taskres._training import train
 
 #: Where the engine lives, for what tests replace in it.
 ENGINE = "sklearn_taskres._training.engine."
@@ -151,10 +151,10 @@ def run(X, y, t, *, learn_alpha=False, rng=0, **params):
     constants["alpha"] = np.full((1, 1), 0.5)
     if learn_alpha:
         learned["alpha"] = np.asarray(constants.pop("alpha"))
-    params = {"prepare": unit, "lr": 1e-2, "max_epochs": 10, **params}
-    return train(
-        taskres_logits, learned, X, y, constants=constants, rng=np.random.RandomState(rng), **params
-    )
+    given = {k: params.pop(k) for k in ("prepare", "penalty", "gradient") if k in params}
+    formula = Formula(taskres_logits, learned, constants, **{"prepare": unit, **given})
+    params = {"lr": 1e-2, "max_epochs": 10, **params}
+    return train(formula, X, y, rng=np.random.RandomState(rng), **params)
 
 
 def assert_same(one, other, atol):
@@ -309,6 +309,11 @@ def test_rows_of_a_memory_map_are_read_by_the_batch(tmp_path):
     assert sizes == [10] * 4 * 10
 
 
+def as_they_are(rows):
+    """Rows that the formula needs no change of."""
+    return rows
+
+
 @pytest.mark.parametrize("order", ["C", "F", "reversed", "read-only"])
 def test_any_layout_of_x_trains_alike_and_stays_as_it_was(order):
     """Rows are shared with torch if they can be, and copied if they cannot."""
@@ -317,7 +322,9 @@ def test_any_layout_of_x_trains_alike_and_stays_as_it_was(order):
     if order == "reversed":
         laid_out = X[::-1].copy()[::-1]
     laid_out.flags.writeable = order != "read-only"
-    assert_same(run(laid_out, y, t, prepare=None), run(X, y, t, prepare=None), atol=1e-12)
+    assert_same(
+        run(laid_out, y, t, prepare=as_they_are), run(X, y, t, prepare=as_they_are), atol=1e-12
+    )
     assert_array_equal(laid_out, X)
 
 
@@ -339,7 +346,7 @@ def test_the_text_residual_trains_without_a_graph(monkeypatch):
 def test_small_products_take_few_threads(monkeypatch, width, expected):
     """A fit computes with as many threads as its products are worth, and sets torch's back."""
     X, y, t = problem(n_rows=48, n_classes=4, d=width)
-    monkeypatch.setattr(threads, "_WORTH_A_THREAD", 48 * 4 * 4)
+    monkeypatch.setattr(_device, "_WORTH_A_THREAD", 48 * 4 * 4)
     seen = []
 
     def gradient(*args, **kwargs):

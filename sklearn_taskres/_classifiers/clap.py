@@ -8,7 +8,7 @@ from scipy.special import softmax
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._formulas import scaled_classifier, unit
+from .._formulas import Formula, scaled_classifier, unit
 from .._typing import Base, Callbacks, ClassNames, ClassWeight, Device, Precision, RandomState
 from .training import TrainedClassifier
 
@@ -219,20 +219,18 @@ class CLAPClassifier(TrainedClassifier):
     def _fit(self, X, y, sample_weight, views):
         penalty = self._penalties(X, y, sample_weight)
         reach = stable_reach(penalty, self.lr)[:, None]
+        constants = {
+            "t": self.base_,
+            "reach": reach,
+            "scale": self.logit_scale_,
+            "pull": penalty[:, None] * reach**2 / len(penalty),
+        }
+        start = {"x": np.zeros_like(self.base_)}
         learned = self._train(
-            clap_logits,
-            {"x": np.zeros_like(self.base_)},
+            Formula(clap_logits, start, constants, unit, clap_penalty),
             X if views is None else views,
             y,
             sample_weight,
-            prepare=unit,
-            constants={
-                "t": self.base_,
-                "reach": reach,
-                "scale": self.logit_scale_,
-                "pull": penalty[:, None] * reach**2 / len(penalty),
-            },
-            penalty=clap_penalty,
             optimizer="SGD",
             momentum=_MOMENTUM,
             lr=self.lr,

@@ -6,7 +6,7 @@ from typing import Literal
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._formulas import scaled_classifier, unit
+from .._formulas import Formula, scaled_classifier, unit
 from .._typing import Base, Callbacks, ClassNames, ClassWeight, Device, Precision, RandomState
 from .training import TrainedClassifier, auto_max_epochs
 
@@ -216,18 +216,17 @@ class CLIPAdapterClassifier(TrainedClassifier):
     def _fit(self, X, y, sample_weight, views):
         rng = check_random_state(self.random_state)
         automatic = self.max_epochs == "auto"
+        constants = {
+            "t": self.base_,
+            "scale": self.logit_scale_,
+            "on_image": self.branch == "image",
+            **self._mixture(),
+        }
         learned = self._train(
-            clip_adapter_logits,
-            self._start(rng),
+            Formula(clip_adapter_logits, self._start(rng), constants),
             X if views is None else views,
             y,
             sample_weight,
-            constants={
-                "t": self.base_,
-                "scale": self.logit_scale_,
-                "on_image": self.branch == "image",
-                **self._mixture(),
-            },
             lr=self.lr,
             max_epochs=auto_max_epochs(y, self.batch_size, many=50)
             if automatic

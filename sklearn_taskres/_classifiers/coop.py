@@ -8,7 +8,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._class_base.names import class_names_of
-from .._formulas import scaled_classifier, unit
+from .._formulas import Formula, scaled_classifier, unit
 from .._typing import (
     Base,
     Callbacks,
@@ -266,14 +266,12 @@ class CoOpClassifier(TrainedClassifier):
         return class_names_of(self.classes_, self.class_names)
 
     def _learn_context(self, tower, rows, y, sample_weight, n_epochs, rng):
+        constants = {"tower": tower, "scale": self.logit_scale_}
         learned = self._train(
-            coop_logits,
-            {"context": self.context_},
+            Formula(coop_logits, {"context": self.context_}, constants, unit),
             rows,
             y,
             sample_weight,
-            prepare=unit,
-            constants={"tower": tower, "scale": self.logit_scale_},
             lr=self.lr,
             max_epochs=n_epochs,
             rng=rng,

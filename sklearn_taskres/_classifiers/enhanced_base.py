@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._formulas import scaled_classifier, unit
+from .._formulas import Formula, scaled_classifier, unit
 from .._rows import working_dtype
 
 
@@ -49,17 +49,9 @@ def tune_text_projection(features, X, y, sample_weight=None, *, logit_scale, pen
     start = features.projection.astype(working_dtype(X))
     bias = 0.0 if features.bias is None else features.bias.astype(start.dtype)
     constants = {"h": features.hidden, "b": bias, "scale": logit_scale}
-    trained = run(
-        projected_logits,
-        {"P": start},
-        X,
-        y,
-        sample_weight,
-        constants={**constants, "P0": start, "penalty": float(penalty)},
-        prepare=unit,
-        penalty=distance_to_start,
-        **how,
-    )
+    constants |= {"P0": start, "penalty": float(penalty)}
+    formula = Formula(projected_logits, {"P": start}, constants, unit, distance_to_start)
+    trained = run(formula, X, y, sample_weight, **how)
     return trained.parameters["P"], trained.history
 
 

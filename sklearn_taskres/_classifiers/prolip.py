@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._formulas import scaled_classifier, unit
+from .._formulas import Formula, scaled_classifier, unit
 from .._held_out import images_per_class
 from .._typing import Base, Callbacks, ClassNames, ClassWeight, Device, Precision, RandomState
 from .training import TrainedClassifier
@@ -171,18 +171,14 @@ class ProLIPClassifier(TrainedClassifier):
     def _fit(self, X, y, sample_weight, views):
         self.coef_ = scaled_classifier(self.base_, self.logit_scale_)
         d = X.shape[1]
+        pull = 1 / images_per_class(y) if self.penalty == "auto" else self.penalty
+        start = {"x": np.zeros((d, d), dtype=X.dtype)}
+        constants = {"coef": self.coef_, "pull": pull}
         learned = self._train(
-            prolip_logits,
-            {"x": np.zeros((d, d), dtype=X.dtype)},
+            Formula(prolip_logits, start, constants, unit, prolip_penalty),
             X if views is None else views,
             y,
             sample_weight,
-            prepare=unit,
-            constants={
-                "coef": self.coef_,
-                "pull": 1 / images_per_class(y) if self.penalty == "auto" else self.penalty,
-            },
-            penalty=prolip_penalty,
             lr=self.lr,
             max_epochs=self.max_epochs,
             rng=check_random_state(self.random_state),

@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._class_base.names import class_names_of
-from .._formulas import row_norms, scaled_classifier, task_residual, unit
+from .._formulas import Formula, row_norms, scaled_classifier, task_residual, unit
 from .._held_out import images_per_class
 from .._messages import warn_user
 from .._rows import chunks
@@ -123,8 +123,8 @@ class Learned(NamedTuple):
     alpha: float
 
 
-def arrays_to_learn(problem, alphas):
-    """Return what is learned, at its start, and the constants of :func:`taskres_logits`.
+def formula_of(problem, alphas):
+    """Return what is trained: :func:`taskres_logits` with all residuals at zero.
 
     One alpha gives x (K, D); several give the stack of all candidates, (C, K, D).
     """
@@ -136,7 +136,9 @@ def arrays_to_learn(problem, alphas):
     constants = {"t": problem.t, "scale": problem.scale}
     alpha = np.array(alphas, dtype=np.float64).reshape(*stack, 1, 1)
     (learned if problem.learn_alpha else constants)["alpha"] = alpha
-    return learned, constants
+    if problem.residual != "text":  # raw rows, which move
+        return Formula(taskres_logits, learned, constants)
+    return Formula(taskres_logits, learned, constants, unit, gradient=taskres_gradient)
 
 
 def train_candidates(problem, alphas, weight_decay, run):
@@ -158,17 +160,11 @@ def train_candidates(problem, alphas, weight_decay, run):
     list of Learned
         One per alpha.
     """
-    learned, constants = arrays_to_learn(problem, alphas)
-    is_text = problem.residual == "text"
     found = run(
-        taskres_logits,
-        learned,
+        formula_of(problem, alphas),
         problem.rows,
         problem.y,
         problem.sample_weight,
-        prepare=unit if is_text else None,
-        gradient=taskres_gradient if is_text else None,
-        constants=constants,
         weight_decay=weight_decay,
         rng=problem.rng,
         **problem.recipe,

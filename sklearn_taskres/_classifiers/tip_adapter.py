@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._formulas import scaled_classifier, unit
+from .._formulas import Formula, scaled_classifier, unit
 from .._held_out import held_out_score, shot_folds
 from .._typing import Base, Callbacks, ClassNames, ClassWeight, Device, Precision, RandomState
 from .training import TrainedClassifier
@@ -294,14 +294,12 @@ class TipAdapterClassifier(TrainedClassifier):
     # fine-tuning ------------------------------------------------------------------------------
 
     def _learn_keys(self, rows, sample_weight, rng):
+        constants = self._constants() | {"values": self._values().toarray()}
         learned = self._train(
-            tip_adapter_logits,
-            {"keys": self.cache_keys_},
+            Formula(tip_adapter_logits, {"keys": self.cache_keys_}, constants, unit),
             rows,
             self.cache_classes_,
             sample_weight,
-            prepare=unit,
-            constants=self._constants() | {"values": self._values().toarray()},
             lr=self.lr,
             max_epochs=self.max_epochs,
             rng=rng,

@@ -47,37 +47,47 @@ class TrainedClassifier(BaseCLIPClassifier):
         rows, classifier = unit(X), scaled_classifier(self.base_, self.logit_scale_)
         return (torch.from_numpy(rows) @ torch.from_numpy(classifier).T).numpy()
 
-    def _train(self, formula, learned, rows, y, sample_weight, **how):
-        """Learn arrays; parameters are those of :func:`~sklearn_taskres._training.train`.
+    def _train(self, formula, rows, y, sample_weight, **how):
+        """Learn the arrays of a formula; see :func:`~sklearn_taskres._training.train`.
 
         Returns
         -------
         dict of str to ndarray
             Learned arrays.
         """
-        trained = self._run_engine(
-            formula, learned, rows, y, sample_weight, callbacks=self.callbacks, **how
-        )
+        trained = self._run_engine(formula, rows, y, sample_weight, callbacks=self.callbacks, **how)
         self.history_, self.n_iter_ = trained.history, len(trained.history)
         self.n_parameters_ = sum(array.size for array in trained.parameters.values())
         return trained.parameters
 
-    def _run_engine(self, formula, learned, rows, y, sample_weight, **how):
+    def _run_engine(self, formula, rows, y, sample_weight, **how):
         from .._training import train
 
-        ours = {name: getattr(self, name) for name in ("batch_size", "precision", "verbose")}
-        ours |= {"device": self.device, "sample_weight": sample_weight}
-        return train(formula, learned, rows, y, **{**ours, **how})
+        names = ("batch_size", "device", "precision", "verbose")
+        ours = {name: getattr(self, name) for name in names}
+        return train(formula, rows, y, sample_weight, **{**ours, **how})
 
 
 def check_callbacks(callbacks: Callbacks) -> None:
-    """Refuse what skorch could not notify."""
+    """Refuse what skorch could not notify, and a monitor of a loss that no fit has."""
+    instances = []
     for item in callbacks or ():
         named = isinstance(item, tuple) and len(item) == 2
-        if not hasattr(item[1] if named else item, "on_train_begin"):
+        instances.append(item[1] if named else item)
+        if not hasattr(instances[-1], "on_train_begin"):
             raise ValueError(
                 f"callbacks must hold callbacks of skorch, such as EarlyStopping(), or pairs "
                 f"of a name and one. Got {item!r:.60}."
+            )
+    recorded = {getattr(callback, "name", None) for callback in instances}
+    for callback in instances:
+        monitor = str(getattr(callback, "monitor", None))
+        name = monitor.removesuffix("_best")
+        if name.startswith("valid_") and name not in recorded:
+            raise ValueError(
+                f"{type(callback).__name__} monitors {monitor!r}, and training has no validation "
+                f"set. Monitor {monitor.replace(name, 'train_loss')!r}, or add an EpochScoring "
+                f"with name={name!r} that scores rows of your own."
             )
 
 

@@ -2,7 +2,6 @@
 
 import collections
 import functools
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,11 +15,10 @@ def count_threads(device=None, dtype="float32"):
     """
     import torch
 
-    from .._device import resolve_device
+    from .._device import is_main_thread, resolve_device
 
-    is_main_thread = threading.current_thread() is threading.main_thread()
     is_cpu = resolve_device(device, dtype).type == "cpu"
-    return torch.get_num_threads() if is_cpu and is_main_thread else 1
+    return torch.get_num_threads() if is_cpu and is_main_thread() else 1
 
 
 def map_in_threads(function, items, n_threads):

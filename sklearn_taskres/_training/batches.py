@@ -18,7 +18,7 @@ class TensorBatches(IterableDataset):
     read and brought to the device. The length is the number of rows that an epoch sees.
     """
 
-    def __init__(self, X, y, sample_weight, batch_size, rng, *, prepare, dtype, device):
+    def __init__(self, X, y, sample_weight, batch_size, rng, prepare, dtype, device):
         self.prepare, self.dtype, self.device, self.rng = prepare, dtype, device, rng
         self.size, self.n_views = min(batch_size, len(y)), X.shape[1] if X.ndim == 3 else None
         self.rows = X if is_streamed(X) else self._on_device(X)
@@ -58,7 +58,8 @@ class TensorBatches(IterableDataset):
     def _on_device(self, X):
         """Return prepared rows as a tensor, or as they are if the device has no room for all."""
         try:
-            return _shared_tensor(self.prepare(X), self.device).flatten(0, -2)
+            rows = np.require(self.prepare(X), None, ["C", "W"])  # shared with torch, or a copy
+            return torch.as_tensor(rows, device=self.device).flatten(0, -2)
         except torch.OutOfMemoryError:
             warn_user(
                 f"The {len(X)} rows do not fit into the memory of {self.device}, and are brought "
@@ -75,13 +76,6 @@ class TensorBatches(IterableDataset):
         return new_tensor(
             self.prepare(self.rows[index].astype(self.dtype)), self.dtype, self.device
         )
-
-
-def _shared_tensor(array, device):
-    """Return a tensor of an array, sharing its memory if it can."""
-    if not (array.flags.writeable and array.flags.c_contiguous):  # torch warns of the first
-        array = array.copy()
-    return torch.as_tensor(array, device=device)
 
 
 def new_tensor(array, dtype, device=None):

@@ -1,7 +1,7 @@
 """Learn the arrays of a formula by cross-entropy: what a method asks of the engine.
 
-A method hands over a formula (a function of NumPy arrays or tensors), the arrays to learn and the
-arrays that stay; it gets back the learned arrays and a history. The network lives only in here.
+A method hands over a :class:`~.._formulas.Formula` and rows of images; it gets back the learned
+arrays and a history. The network lives only in here.
 """
 
 import inspect
@@ -13,12 +13,11 @@ import torch
 from sklearn.base import clone
 from skorch.callbacks import EarlyStopping, LRScheduler, PrintLog
 
-from .._device import fastest_precision, product_precision, resolve_device
+from .._device import fastest_precision, product_precision, resolve_device, threads_for_products
 from .._formulas import learning_rate
 from .._rows import working_dtype
 from .batches import TensorBatches
 from .net import FormulaModule, FormulaNet
-from .threads import threads_for_products
 
 #: Elements of a classifier from which on lower products pay if the device has units for them.
 _WORTH_LOWERING = 2**17
@@ -37,19 +36,14 @@ class Trained(NamedTuple):
 
 def train(
     formula,
-    parameters,
     X,
     y,
+    sample_weight=None,
     *,
-    constants,
     lr,
     max_epochs,
     rng,
     batch_size=256,
-    sample_weight=None,
-    prepare=None,
-    penalty=None,
-    gradient=None,
     optimizer="Adam",
     schedule=learning_rate,
     schedule_step="epoch",
@@ -59,44 +53,29 @@ def train(
     verbose=0,
     **optimizer_params,
 ):
-    """Learn the parameters of a formula that maps image rows to logits, by cross-entropy.
+    """Learn the arrays of a formula by cross-entropy.
 
     Parameters
     ----------
-    formula : callable
-        ``formula(z, **parameters, **constants)`` returns the logits (b, n_classes) of the image
-        rows z (b, d). It computes with operators alone, so that NumPy and torch both run it.
-    parameters : dict of str to ndarray
-        Start values of what is learned.
+    formula : Formula
+        How image rows become logits, and what is learned.
     X : ndarray of shape (n_samples, d), or (n_samples, n_views, d)
         Image rows; of views, each epoch draws one per row. Its dtype is the dtype of all
         computation, or float32 where it is float16. A memory map, or float16, is read batch by
         batch.
     y : ndarray of shape (n_samples,)
         Class of each row, 0 to n_classes - 1.
-    constants : dict of str to ndarray or float
-        What the formula needs and training leaves alone.
+    sample_weight : ndarray of shape (n_samples,), optional
+        Weights of the rows, scaled here to a mean of 1.
     lr : float
         Base learning rate of the schedule.
     max_epochs : int
-        Number of epochs; the parameters after the last one are the result.
+        Number of epochs; the arrays after the last one are the result.
     rng : numpy.random.RandomState
         An epoch draws ``rng.randint(n_views, size=n_samples)`` if there are views, and then
         ``rng.permutation(n_samples)`` as the order of its rows where there is more than one batch.
     batch_size : int, default=256
         Rows per step. A last batch with fewer is dropped; fewer rows in all are one batch.
-    sample_weight : ndarray of shape (n_samples,), optional
-        Weights of the rows, scaled here to a mean of 1.
-    prepare : callable, optional
-        ``prepare(X)`` makes rows of X, or of a part of it, what the formula wants. It must treat
-        every row by itself.
-    penalty : callable, optional
-        ``penalty(**parameters, **constants)`` is added to the mean cross-entropy.
-    gradient : callable, optional
-        The formula's derivative, written by hand, where that is faster than autograd:
-        ``gradient(z, y, share, **parameters, **constants)`` returns the sum of cross-entropies
-        times the rows' shares in it, a 0-d tensor, and a dict of its derivatives by the parameters.
-        It runs without a graph, and may not go with a `penalty`.
     optimizer : str, default="Adam"
         A class of :mod:`torch.optim`; `optimizer_params` are its other arguments.
     schedule : callable, optional
@@ -106,10 +85,8 @@ def train(
     callbacks : list of skorch callbacks, optional
         Cloned, then notified as skorch does, batches included.
     device, precision, verbose
-        As in every estimator of the package. Without a `gradient`, whose sums are in full precision
-        whatever its products are in, "auto" is float32.
-    **optimizer_params
-        Passed to the optimizer.
+        As in every estimator of the package. Without a gradient written by hand, whose sums are in
+        full precision whatever its products are in, "auto" is float32.
 
     Returns
     -------
@@ -122,15 +99,12 @@ def train(
     ValueError
         If a learned array is not finite, or there are both a gradient and a penalty.
     """
-    if not (penalty is None or gradient is None):
+    if not (formula.penalty is None or formula.gradient is None):
         raise ValueError("A hand-written gradient may not go with a penalty.")
     dtype = working_dtype(X)
     device = resolve_device(device, dtype)
-    prepare = prepare or (lambda rows: rows)
-    module = FormulaModule(formula, penalty, gradient, prepare, parameters, constants, dtype)
-    batches = TensorBatches(
-        X, y, sample_weight, batch_size, rng, prepare=prepare, dtype=dtype, device=device
-    )
+    module = FormulaModule(formula, dtype)
+    batches = TensorBatches(X, y, sample_weight, batch_size, rng, formula.prepare, dtype, device)
     n_steps = max_epochs * (batches.n_batches if schedule_step == "batch" else 1)
     scheduler = LRScheduler(
         "LambdaLR",
@@ -152,9 +126,9 @@ def train(
         verbose=verbose,
     ).initialize()
     n_elements, n_multiplications = 0, sys.maxsize
-    if gradient is not None:  # then it is known what is multiplied
+    if formula.gradient is not None:  # then it is known what is multiplied
         n_elements = (y.max() + 1) * X.shape[-1]
-        n_multiplications = batches.size * sum(array.size for array in parameters.values())
+        n_multiplications = batches.size * sum(array.size for array in formula.learned.values())
     if precision == "auto":
         precision = fastest_precision(device) if n_elements >= _WORTH_LOWERING else "float32"
     with product_precision(device, precision), threads_for_products(n_multiplications, device):
@@ -193,7 +167,6 @@ def _callback_arguments(scheduler, callbacks, verbose):
     """
     callbacks = clone(list(callbacks or []), safe=False)
     instances = [item[1] if isinstance(item, tuple) else item for item in callbacks]
-    _refuse_missing_monitors(instances)
     if not any(isinstance(callback, LRScheduler) for callback in instances):
         callbacks = [("lr_schedule", scheduler), *callbacks]
     return {
@@ -206,33 +179,13 @@ def _callback_arguments(scheduler, callbacks, verbose):
     }
 
 
-def _refuse_missing_monitors(callbacks):
-    """Refuse a callback that monitors the loss on a validation set, which no fit here has."""
-    recorded = {getattr(callback, "name", None) for callback in callbacks}
-    for callback in callbacks:
-        monitor = str(getattr(callback, "monitor", None))
-        name = monitor.removesuffix("_best")
-        if name.startswith("valid_") and name not in recorded:
-            raise ValueError(
-                f"{type(callback).__name__} monitors {monitor!r}, and training has no validation "
-                f"set. Monitor {monitor.replace(name, 'train_loss')!r}, or add an EpochScoring "
-                f"with name={name!r} that scores rows of your own."
-            )
-
-
 def _plain_history(history):
     """Reduce skorch's history to plain numbers, without batches and without wall-clock times."""
     hidden = {"batches", "dur", "train_batch_count", "train_loss_best"}
-    return [
-        {k: _plain(v) for k, v in (_batch_lr(epoch) | epoch).items() if k not in hidden}
-        for epoch in history
-    ]
-
-
-def _batch_lr(epoch):
-    """Return the learning rate of the last batch, if the schedule counts batches."""
-    return {k: v for batch in epoch["batches"][-1:] for k, v in batch.items() if k == "lr"}
-
-
-def _plain(value):
-    return value.item() if isinstance(value, np.generic) else value
+    plain = []
+    for epoch in history:
+        last = epoch["batches"][-1] if epoch["batches"] else {}
+        numbers = {k: v for k, v in last.items() if k == "lr"}  # if the schedule counts batches
+        numbers |= {k: v for k, v in epoch.items() if k not in hidden}
+        plain.append({k: v.item() if isinstance(v, np.generic) else v for k, v in numbers.items()})
+    return plain

@@ -16,15 +16,15 @@ class FormulaModule(torch.nn.Module):
     with their share in the loss, and are prepared already.
     """
 
-    def __init__(self, formula, penalty, gradient, prepare, parameters, constants, dtype):
+    def __init__(self, formula, dtype):
         super().__init__()
-        self.formula, self.penalty, self.gradient = formula, penalty, gradient
-        self.prepare = prepare
-        self.numbers = {n: v for n, v in constants.items() if not isinstance(v, np.ndarray)}
-        for name, value in parameters.items():
+        self.formula = formula
+        self.numbers = dict(formula.constants)
+        for name, value in formula.learned.items():
             self.register_parameter(name, torch.nn.Parameter(new_tensor(value, dtype)))
-        for name in constants.keys() - self.numbers.keys():
-            self.register_buffer(name, new_tensor(constants[name], dtype))
+        for name, value in formula.constants.items():
+            if isinstance(value, np.ndarray):
+                self.register_buffer(name, new_tensor(self.numbers.pop(name), dtype))
 
     @functools.cached_property  # first asked for in a step, when all is on the device
     def arrays(self):
@@ -33,7 +33,8 @@ class FormulaModule(torch.nn.Module):
 
     def forward(self, z, share=None):
         """Return the logits of rows."""
-        return self.formula(self.prepare(z) if share is None else z, **self.arrays)
+        z = self.formula.prepare(z) if share is None else z
+        return self.formula.logits(z, **self.arrays)
 
     def learned(self):
         """Return the learned arrays as NumPy has them; raise ValueError if one is not finite."""
@@ -75,21 +76,20 @@ class FormulaNet(NeuralNetClassifier):
 
     def train_step_single(self, batch, **fit_params):
         """Compute loss and gradients, by the written gradient or by skorch's autograd."""
-        module = self.module_
-        if module.gradient is None:
+        gradient, arrays = self.module_.formula.gradient, self.module_.arrays
+        if gradient is None:
             return super().train_step_single(batch, **fit_params)
         X, y = batch
         with torch.no_grad():
-            loss, logits, gradients = module.gradient(X["z"], y, X["share"], **module.arrays)
-        for name, gradient in gradients.items():
-            if module.arrays[name].requires_grad:  # Freezer switches it off
-                module.arrays[name].grad = gradient
+            loss, logits, gradients = gradient(X["z"], y, X["share"], **arrays)
+        for name, derivative in gradients.items():
+            if arrays[name].requires_grad:  # Freezer switches it off
+                arrays[name].grad = derivative
         return {"loss": loss, "y_pred": logits}
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return the rows' shares of the cross-entropy, plus the penalty if there is one."""
         losses = torch.nn.functional.cross_entropy(y_pred, y_true, reduction="none")
         loss = (X["share"] * losses).sum()
-        if self.module_.penalty is None:
-            return loss
-        return loss + self.module_.penalty(**self.module_.arrays)
+        penalty = self.module_.formula.penalty
+        return loss if penalty is None else loss + penalty(**self.module_.arrays)
