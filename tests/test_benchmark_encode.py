@@ -30,10 +30,12 @@ def test_cold_part(clip_writer, monkeypatch, tmp_path, capsys):
         for precision in find_engine(name).PRECISIONS
     }
     ours = {f"transform, {name}" for name in engines | {"torch float32", "torch bfloat16"}}
-    loops = {cold.BASELINE, "bare loop, channels last", "bare loop, bfloat16"}
+    loops = {cold.BASELINE, "bare loop, channels last", "bare loop, bfloat16", cold.FROM_FILES}
     assert rates.keys() == ratios.keys() == ours | loops
     for way, rate in rates.items():
         assert ratios[way] == pytest.approx(rate / rates[cold.BASELINE])
+        from_files = tiny[f"ratio to {cold.FROM_FILES}"][way]
+        assert from_files == pytest.approx(rate / rates[cold.FROM_FILES])
     agreement = tiny[f"agreement with {cold.EXACT}"]
     assert agreement.keys() == ours - {cold.EXACT}
     for way, found in agreement.items():

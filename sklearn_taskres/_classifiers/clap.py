@@ -227,7 +227,7 @@ class CLAPClassifier(TrainedClassifier):
         }
         start = {"x": np.zeros_like(self.base_)}
         learned = self._train(
-            Formula(clap_logits, start, constants, unit, clap_penalty),
+            Formula(clap_logits, start, constants, prepare=unit, penalty=clap_penalty),
             X if views is None else views,
             y,
             sample_weight,

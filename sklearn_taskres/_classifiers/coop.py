@@ -268,7 +268,7 @@ class CoOpClassifier(TrainedClassifier):
     def _learn_context(self, tower, rows, y, sample_weight, n_epochs, rng):
         constants = {"tower": tower, "scale": self.logit_scale_}
         learned = self._train(
-            Formula(coop_logits, {"context": self.context_}, constants, unit),
+            Formula(coop_logits, {"context": self.context_}, constants, prepare=unit),
             rows,
             y,
             sample_weight,

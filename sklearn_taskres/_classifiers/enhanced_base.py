@@ -50,7 +50,9 @@ def tune_text_projection(features, X, y, sample_weight=None, *, logit_scale, pen
     bias = 0.0 if features.bias is None else features.bias.astype(start.dtype)
     constants = {"h": features.hidden, "b": bias, "scale": logit_scale}
     constants |= {"P0": start, "penalty": float(penalty)}
-    formula = Formula(projected_logits, {"P": start}, constants, unit, distance_to_start)
+    formula = Formula(
+        projected_logits, {"P": start}, constants, prepare=unit, penalty=distance_to_start
+    )
     trained = run(formula, X, y, sample_weight, **how)
     return trained.parameters["P"], trained.history
 

@@ -175,7 +175,7 @@ class ProLIPClassifier(TrainedClassifier):
         start = {"x": np.zeros((d, d), dtype=X.dtype)}
         constants = {"coef": self.coef_, "pull": pull}
         learned = self._train(
-            Formula(prolip_logits, start, constants, unit, prolip_penalty),
+            Formula(prolip_logits, start, constants, prepare=unit, penalty=prolip_penalty),
             X if views is None else views,
             y,
             sample_weight,

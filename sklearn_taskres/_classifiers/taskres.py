@@ -138,7 +138,7 @@ def formula_of(problem, alphas):
     (learned if problem.learn_alpha else constants)["alpha"] = alpha
     if problem.residual != "text":  # raw rows, which move
         return Formula(taskres_logits, learned, constants)
-    return Formula(taskres_logits, learned, constants, unit, gradient=taskres_gradient)
+    return Formula(taskres_logits, learned, constants, prepare=unit, gradient=taskres_gradient)
 
 
 def train_candidates(problem, alphas, weight_decay, run):

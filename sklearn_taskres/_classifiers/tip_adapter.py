@@ -296,7 +296,7 @@ class TipAdapterClassifier(TrainedClassifier):
     def _learn_keys(self, rows, sample_weight, rng):
         constants = self._constants() | {"values": self._values().toarray()}
         learned = self._train(
-            Formula(tip_adapter_logits, {"keys": self.cache_keys_}, constants, unit),
+            Formula(tip_adapter_logits, {"keys": self.cache_keys_}, constants, prepare=unit),
             rows,
             self.cache_classes_,
             sample_weight,

@@ -124,6 +124,7 @@ _UNITS = {
     "stores": "embeddings/s",
     "memory": "MB",
     f"ratio to {cold.BASELINE}": "",
+    f"ratio to {cold.FROM_FILES}": "",
     f"agreement with {cold.EXACT}": "",
     "start": "",
     "machine": "",
