@@ -1,5 +1,10 @@
-"""The version stamp that every estimator of the package carries into its pickle."""
+"""What outlives a process: the version stamp in pickles, and files that are written whole."""
 
+import contextlib
+import secrets
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from sklearn.base import BaseEstimator
@@ -29,3 +34,31 @@ class VersionStamp(BaseEstimator):
                 f"version that saved it."
             )
         super().__setstate__(state)
+
+
+@contextlib.contextmanager
+def written_whole(path: str | PathLike[str]) -> Iterator[Path]:
+    """Give a file to write to in the block; at its end that file takes the place of `path`.
+
+    If the block fails, what was there before is still there, and nothing else. What is not a file,
+    as a pipe, is given itself.
+
+    Parameters
+    ----------
+    path : path-like
+        What is to be written; of a link, the file that it names.
+
+    Yields
+    ------
+    pathlib.Path
+    """
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():
+        yield target
+        return
+    part = target.with_name(f".{secrets.token_hex(8)}.{target.name}")
+    try:
+        yield part
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)

@@ -146,8 +146,13 @@ def load_image_folder(
 
 def _corrected(labels: dict[Path, str], file: Path, folder: Path) -> dict[Path, str]:
     """Apply the corrections in a file to the label of each path."""
-    with file.open(newline="", encoding="utf-8-sig") as content:
-        rows = list(csv.DictReader(content))
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as content:
+            rows = list(csv.DictReader(content))
+    except UnicodeDecodeError:
+        raise ValueError(
+            f"{file} is not text in UTF-8. Save it again with this encoding."
+        ) from None
     if rows and not {"image", "label"} <= rows[0].keys():
         raise ValueError(
             f"{file} must have the columns image and label. It has {list(rows[0])[:5]}."
@@ -159,7 +164,7 @@ def _corrected(labels: dict[Path, str], file: Path, folder: Path) -> dict[Path, 
         path = next((path for path in named if path.is_file()), None)
         if path is None:
             raise ValueError(f"{file} names the image {row['image']!r}, which is not a file.")
-        labels[listed.get(path.resolve(), path)] = row["label"] or ""
+        labels[listed.get(path.resolve(), path)] = (row["label"] or "").strip()
     return {path: label for path, label in labels.items() if label}
 
 

@@ -254,7 +254,7 @@ def _parted(batch, column):
     images = batch[column]
     if getattr(images, "ndim", 1) == 1:  # no stack of pixels
         images = images.tolist() if isinstance(images, np.ndarray) else list(images)
-    are_paths = all(isinstance(image, str) for image in images)
+    are_paths = all(isinstance(image, str | None) for image in images)
     kept = {name: values for name, values in batch.items() if name != column or are_paths}
     if isinstance(images, list):
         images = [_undecoded(image) if isinstance(image, dict) else image for image in images]
@@ -379,21 +379,35 @@ def _encode_shard(parquet, encoder, path, part, batch_size, maker):
     n_rows = nulls = 0
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(parquet.ParquetFile(path))
+        kept = _kept_columns(arrow, source.schema_arrow, encoder, path)
         writer = None
         for some in source.iter_batches(batch_size):
-            columns = encoder(some.to_pydict())
-            rows = columns[encoder.output]
+            made = encoder({encoder.column: some.column(encoder.column).to_pylist()})
+            rows = made[encoder.output]
+            columns = {name: some.column(name) for name in kept}
             columns[encoder.output] = _as_arrow(arrow, rows, encoder.dtype)
-            if "error" in columns:
-                columns["error"] = arrow.array(columns["error"], arrow.string())
+            if encoder.on_error == "null":
+                columns["error"] = arrow.array(made["error"], arrow.string())
             table = arrow.table(columns).replace_schema_metadata({_METADATA: maker})
             if writer is None:
                 writer = stack.enter_context(parquet.ParquetWriter(part, table.schema))
-            writer.write_table(table.cast(writer.schema))
+            writer.write_table(table)
             n_rows, nulls = n_rows + len(rows), nulls + sum(row is None for row in rows)
         if writer is None:
             raise ValueError(f"The shard {str(path)!r} has no rows. Leave it out.")
     return n_rows, nulls
+
+
+def _kept_columns(arrow, schema, encoder, path):
+    """Names of the columns of a shard that go with the embeddings: pixels and bytes do not."""
+    if encoder.column not in schema.names:
+        raise KeyError(
+            f"The shard {str(path)!r} has no column {encoder.column!r}. It has {schema.names}."
+        )
+    kind = schema.field(encoder.column).type
+    kind = kind.value_type if arrow.types.is_dictionary(kind) else kind
+    are_paths = arrow.types.is_string(kind) or arrow.types.is_large_string(kind)
+    return [name for name in schema.names if name != encoder.column or are_paths]
 
 
 def _as_arrow(arrow, rows, dtype):
@@ -464,7 +478,8 @@ def read_embeddings(
     ImportError
         If pyarrow is not installed.
     ValueError
-        If there is no row, or one is null: drop those with ``error`` first, and their labels.
+        If there is no row, or one is null: drop those with ``error`` first, and their labels. If a
+        file has no such column, or its rows are not as many numbers of the same kind as the first.
     """
     parquet = _pyarrow("pyarrow.parquet")
     files, out = [Path(file) for file in files], Path(out)
@@ -477,8 +492,22 @@ def read_embeddings(
     try:
         for file in files:
             with parquet.ParquetFile(file) as source:
+                if column not in source.schema_arrow.names:
+                    raise ValueError(
+                        f"{str(file)!r} has no column {column!r}. It has "
+                        f"{source.schema_arrow.names}."
+                    )
                 for some in source.iter_batches(batch_size, columns=[column]):
                     values = _plain_rows(some.column(0), file)
+                    if rows is not None and (values.dtype, values.shape[1]) != (
+                        rows.dtype,
+                        rows.shape[1],
+                    ):
+                        raise ValueError(
+                            f"{str(file)!r} has embeddings of {values.shape[1]} numbers "
+                            f"({values.dtype}), and the first file of {rows.shape[1]} "
+                            f"({rows.dtype}). Read files of one encoder."
+                        )
                     if rows is None:
                         shape = (n_rows, values.shape[1])
                         rows = np.lib.format.open_memmap(part, "w+", values.dtype, shape)
@@ -499,8 +528,16 @@ def _plain_rows(values, file):
             f"{str(file)!r} has {values.null_count} rows without an embedding. Write files without "
             f"them first, and leave out their labels."
         )
-    flat = values.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(values), -1)
+    if not hasattr(values, "flatten"):
+        raise ValueError(f"{str(file)!r} holds {values.type} there, and not lists of numbers.")
+    flat = values.flatten()
+    widths = np.diff(values.offsets.to_numpy()) if hasattr(values, "offsets") else np.zeros(1)
+    if flat.null_count or widths.min() != widths.max():
+        raise ValueError(
+            f"{str(file)!r} has rows of different length, or with missing numbers: these are not "
+            f"embeddings of one model."
+        )
+    return flat.to_numpy(zero_copy_only=False).reshape(len(values), -1)
 
 
 def _pyarrow(name):

@@ -74,6 +74,11 @@ def make_taskres_pipeline(
     base = CLIPTextFeaturizer(model_name, pretrained, templates=templates, **shared)
     training = {"device": device, "verbose": max(0, verbose - 1)}
     known = classifier().get_params(deep=False)
+    if "base" not in known:
+        raise ValueError(
+            f"classifier must be a class of this package that has a base. {classifier.__name__} "
+            f"has none: put it behind a CLIPFeaturizer with scikit-learn's make_pipeline."
+        )
     training = {name: value for name, value in training.items() if name in known}
     taskres = classifier(base, **training, **taskres_params)
     return Pipeline([("clip", clip), ("taskres", taskres)])

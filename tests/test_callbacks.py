@@ -129,3 +129,21 @@ def test_a_schedule_of_the_user_takes_the_place_of_the_recipes():
     rates = fit(LRScheduler("StepLR", step_size=2, gamma=0.1, event_name="lr"), lr=0.1).history_
     assert_allclose([epoch["lr"] for epoch in rates], [0.1, 0.1, 0.01, 0.01])
     assert fit(lr=0.1).history_[0]["lr"] == 1e-5
+
+
+def test_a_schedule_by_its_default_name_is_the_learning_rate():
+    """`history_` has it as "lr", as documented, in both units of a schedule."""
+    for unit in ("epoch", "batch"):
+        rates = fit(LRScheduler("StepLR", step_size=2, step_every=unit), lr=0.1).history_
+        assert all("lr" in epoch and "event_lr" not in epoch for epoch in rates)
+
+
+@pytest.mark.parametrize("order", ["late", "not on train"])
+def test_a_score_that_a_monitor_would_not_find(order):
+    """It must come before what monitors it, and be computed in training."""
+    score = EpochScoring(lambda *_: 1.0, name="valid_loss", on_train=order == "late")
+    callbacks = [EarlyStopping(), score] if order == "late" else [score, EarlyStopping()]
+    with pytest.raises(ValueError, match="put before it an EpochScoring"):
+        fit(*callbacks)
+    with pytest.raises(ValueError, match="no validation set"):
+        fit(EarlyStopping)  # skorch makes one of a class

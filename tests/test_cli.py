@@ -162,6 +162,20 @@ def test_check_finds_what_is_wrong(tmp_path, capsys):
         assert part in out
 
 
+def test_the_status_of_check_is_not_that_of_a_name(tmp_path, capsys):
+    """A name that is hard to read does not matter; photos of one class do."""
+    folder = write_photos(tmp_path / "photos", 0, 5)
+    (folder / "two").rename(folder / "zone99")
+    status, out, _ = run(capsys, "check", folder)
+    assert status == 0
+    assert "name 'zone99'" in out
+    for name in ("zone99", "seven"):
+        (folder / name).rename(tmp_path / name)
+    status, out, _ = run(capsys, "check", folder)
+    assert status == 1
+    assert "photos of one class, 'nine'" in out
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [
@@ -445,3 +459,46 @@ def test_traceback_on_request(tmp_path, capsys):
     status, _, err = run(capsys, *arguments)
     assert status == 1
     assert "Traceback" in err
+
+
+def test_a_class_name_that_the_terminal_lacks(tmp_path):
+    """It is printed as what it is in Python, and nothing fails."""
+    folder = write_photos(tmp_path / "photos", 0, 2)
+    (folder / "two").rename(folder / "\u4e8c")
+    done = subprocess.run(  # noqa: S603 (our own code)
+        [sys.executable, "-m", "sklearn_taskres", "check", str(folder)],
+        env=os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "\\u4e8c" in done.stdout
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.model
+def test_a_failed_write_leaves_the_model(photos, tmp_path, monkeypatch, capsys):
+    """What was there before is still there, and no part of a file."""
+    kept = tmp_path / "model.skops"
+    kept.write_bytes(b"yesterday's")
+
+    def full(content, file, **how):
+        file.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("skops.io.dump", full)
+    status, _, err = run(capsys, "fit", photos, "-o", kept, "--model", "glyph-clip", "--quiet")
+    assert status == 1
+    assert "No space left" in err
+    assert kept.read_bytes() == b"yesterday's"
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+@pytest.mark.model
+def test_a_model_is_not_exported_over_itself(model, capsys):
+    """The command says so, and the model is as it was."""
+    content = model.read_bytes()
+    status, _, err = run(capsys, "export", model, model)
+    assert status == 1
+    assert "OUTPUT is the model itself" in err
+    assert model.read_bytes() == content

@@ -332,3 +332,50 @@ def test_searches_on_other_backends(backend, clip, tmp_path):
         stack.enter_context(joblib.parallel_config(backend=backend, n_jobs=2))
         found = search.fit(images, y).cv_results_
     assert_array_equal(found["split0_test_score"], expected)
+
+
+def test_shards_keep_the_types_of_their_columns(clip, paths, tmp_path):
+    """Missing paths, and columns that begin with nulls or are empty lists, end no job."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {
+        "image": [None, *paths[:5]],
+        "caption": [None, None, None, None, "a", "b"],
+        "tags": [[], [], [], [], ["x"], []],
+        "small": arrow.array(range(6), arrow.int8()),
+    }
+    shard, out = tmp_path / "shard.parquet", tmp_path / "out"
+    parquet.write_table(arrow.table(columns), shard)
+    encoder = BatchEncoder(clip, on_error="null")
+    assert encode_shards(encoder, [shard], out, batch_size=2, verbose=0) == (1, 0, 6, 1)
+    before, after = parquet.read_table(shard), parquet.read_table(out / shard.name)
+    for name in columns:
+        assert after.column(name).type == before.column(name).type
+        assert after.column(name).to_pylist() == before.column(name).to_pylist()
+    assert after.column("embedding").null_count == 1
+
+
+def test_rows_of_different_length_are_no_embeddings(tmp_path):
+    """They are refused by the name of their file, and no file is left."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    names = iter(["ragged", "null", "wide", "good", "half", "numbers"])
+
+    def written(rows):
+        path = tmp_path / f"{next(names)}.parquet"
+        parquet.write_table(arrow.table({"embedding": rows}), path)
+        return path
+
+    ragged, null = written([[1.0, 2.0], [1.0], []]), written([[1.0, None]])
+    wide, good = written([[1.0, 2.0, 3.0]]), written([[1.0, 2.0]])
+    half = written(arrow.array([[1.0, 2.0]], arrow.list_(arrow.float32())))
+    for files, said in (
+        ([ragged], r"ragged.parquet. has rows of different length"),
+        ([null], "null.parquet. has rows of different length, or with missing numbers"),
+        ([good, wide], r"wide.parquet. has embeddings of 3 numbers"),
+        ([good, half], r"half.parquet. has embeddings of 2 numbers \(float32\)"),
+        ([written([1.0, 2.0])], "not lists of numbers"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            read_embeddings(files, tmp_path / "rows.npy")
+    with pytest.raises(ValueError, match=r"good.parquet. has no column .other."):
+        read_embeddings([good], tmp_path / "rows.npy", column="other")
+    assert not list(tmp_path.glob("*.npy*"))

@@ -338,6 +338,17 @@ def test_a_tampered_file_is_refused(file, tmp_path):
         from_hub(tmp_path)
 
 
+def test_a_model_does_not_choose_cache_and_device(tmp_path):
+    """A file may name them; they stay what they are by default."""
+    base, X, y = data()
+    push_to_hub(TaskResClassifier(base, max_epochs=3).fit(X, y), tmp_path)
+    evil = {"device": "cuda:7", "verbose": 3}
+    rewritten(tmp_path, lambda content: content["classifier"]["params"].update(evil))
+    clf = from_hub(tmp_path)
+    assert clf.device is None
+    assert clf.verbose == 0
+
+
 def rewritten(folder, change):
     """Change the JSON and sign it anew, as someone with intent would."""
     from sklearn_taskres.export._hub import _digest
@@ -360,7 +371,9 @@ def rewritten(folder, change):
         lambda c: c["classifier"]["fitted"].update({"coef_": {"array": "nowhere"}}),
         lambda c: c["classifier"]["fitted"].update({"coef_": {"pickle": "gASV"}}),
         lambda c: c["classifier"]["fitted"].update({"coef_": {"record": {}, "class": "object"}}),
+        lambda c: c["classifier"]["fitted"].update({"coef_": {}}),
         lambda c: c.update({"classifier": []}),
+        lambda c: c.update({"clip": c["classifier"]}),
         lambda c: c.update({"format": 99}),
     ],
 )

@@ -739,3 +739,16 @@ def test_displays_show_names_where_labels_are_numbers(task, named):
             display = kind.from_estimator(numbered, X[24:], numbers[24:])
         seen = getattr(display, "display_labels", display.labels)
         assert_array_equal(np.asarray(seen), shown)
+
+
+def test_candidates_without_an_alpha_are_not_drawn():
+    """A search over several grids masks them; what lies below the mask is arbitrary."""
+    alphas = np.ma.MaskedArray([0, 0.5, 123.4], mask=[False, False, True])
+    table = {"param_alpha": alphas, "split0_test_score": np.array([0.5, 0.6, 0.9])}
+    display = AlphaDisplay.from_cv_results(table)
+    assert_array_equal(display.alphas, [0, 0.5])
+    assert display.best_alpha_ == 0.5
+    with pytest.raises(ValueError, match="must be numbers to be drawn"):
+        AlphaDisplay.from_cv_results(table | {"param_alpha": np.array(["auto", 1, 2], object)})
+    with pytest.raises(ValueError, match="Every candidate has a fold without a score"):
+        AlphaDisplay.from_cv_results(table | {"split1_test_score": np.full(3, np.nan)})

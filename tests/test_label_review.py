@@ -67,6 +67,30 @@ def test_images_without_a_label_are_not_judged(task):
     )
 
 
+@pytest.mark.parametrize("kind", ["shuffled", "narrow", "list"])
+def test_rows_of_a_data_frame_go_by_their_places(task, kind):
+    """Whatever its index and columns are called, and however many rows it has."""
+    pandas = pytest.importorskip("pandas")
+    base, X, y = task
+    clf = ZeroShotClassifier(base)
+    expected = label_suspects(clf, X[:9], y[:9], cv=2)
+    frame = X[:9].tolist() if kind == "list" else pandas.DataFrame(X[:9])
+    if kind == "shuffled":
+        frame.index = [8, 0, 7, 1, 6, 2, 5, 3, 40]
+        frame.columns = [f"e{i}" for i in range(12)]
+    found = label_suspects(clf, frame, pandas.Series(y[:9], index=range(9, 0, -1)), cv=2)
+    assert_array_equal(found.indices, expected.indices)
+    assert_allclose(found.probability, expected.probability, rtol=1e-4)
+
+
+@pytest.mark.parametrize("cv", [0, 1, None])
+def test_folds_are_a_number(task, cv):
+    """One sentence says so."""
+    base, X, y = task
+    with pytest.raises(ValueError, match="cv must be an integer of at least 2"):
+        label_suspects(ZeroShotClassifier(base), X, y, cv=cv)
+
+
 def test_folds_deal_each_class_evenly():
     """Sizes of a class in the folds differ by one at the most, and single ones are in none."""
     codes = np.repeat([0, 1, 2, 3], [1, 2, 7, 30])

@@ -64,12 +64,14 @@ MAY_IMPORT = {
         "_classifiers.unlabeled",
         "_classifiers.zero_shot",
         "_clip.images",
+        "_persistence",
     },
     "export": {
         "",  # the face, which has every estimator that a file may name
         "export",
         "_classifiers",
         "_clip",
+        "_persistence",
         "_version",
     },
     # for type checkers alone; that importing it is light has a test of its own
@@ -78,6 +80,7 @@ MAY_IMPORT = {
     "cli": {
         "",  # the face, to list what it gives
         *GROUND,
+        "_persistence",
         "cli",
         "benchmark",
         "datasets",

@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.linalg import sqrtm
 from sklearn.base import clone
+from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 
 from sklearn_taskres import GDAClassifier, TaskResClassifier, TaskResGDAClassifier
@@ -230,6 +231,40 @@ def test_images_without_labels_help(names):
     assert mark not in clf.classes_
     assert len(clf.classes_) == 5
     assert clf.score(X[test], labels[test]) > few
+
+
+def test_weights_of_any_scale_let_images_without_labels_join():
+    """Weights that sum to one are those that sum to the number of rows."""
+    X, y, t = problem()
+    partly = np.where(np.arange(60) < 15, y, -1)
+    clf = TaskResGDAClassifier(t, **FIXED)
+    joined = clf.fit(X, partly).decision_function(X)
+    assert_allclose(clf.fit(X, partly, np.full(60, 1 / 60)).decision_function(X), joined, atol=1e-8)
+    alone = clf.fit(X[:15], y[:15]).decision_function(X)
+    assert np.abs(joined - alone).max() > 1e-3
+
+
+def test_labels_are_checked_before_the_mark_is_looked_for():
+    """A column, missing labels and too many of them, with images without a label among them."""
+    pandas = pytest.importorskip("pandas")
+    X, y, t = problem()
+    partly = np.where(np.arange(60) < 30, y, -1)
+    clf = TaskResGDAClassifier(t, **FIXED)
+    expected = clf.fit(X, partly).predict(X)
+    with pytest.warns(DataConversionWarning):
+        assert_array_equal(clf.fit(X, partly[:, None]).predict(X), expected)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        clf.fit(X[:50], partly)
+    words = pandas.Series(np.where(partly < 0, "?", "abcde"[0]), dtype="string")
+    words[3] = pandas.NA
+    with pytest.raises(ValueError, match="no label in 1 of 60 rows, the first at 3"):
+        clf.set_params(unlabeled="?").fit(X, words)
+    with pytest.raises(ValueError, match="no label in 1 of 60 rows"):
+        clf.score(X, words)
+    names = np.array(list("abcde"))[y]
+    strings = pandas.Series(np.where(partly < 0, "?", names), dtype="string").values
+    clf.set_params(unlabeled="?", class_names=list("abcde")).fit(X, strings)
+    assert_array_equal(clf.classes_, list("abcde"))
 
 
 def test_images_without_labels_take_weights_and_none_is_an_error():

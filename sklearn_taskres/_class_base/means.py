@@ -40,4 +40,10 @@ def class_sums(
 
 def norm_factor(rows: NDArray[Any], mean_norm: float) -> float:
     """Return the number that gives the rows, (n, d), the mean norm `mean_norm`."""
-    return float(mean_norm / row_norms(rows).mean())
+    norm = row_norms(rows).mean()
+    if norm == 0:
+        raise ValueError(
+            f"All class embeddings are zero in {rows.dtype}, so they can't be scaled. Pass raw "
+            f"embeddings: CLIP's have norms around 10."
+        )
+    return float(mean_norm / norm)

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import softmax
-from sklearn.utils import _safe_indexing
+from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
@@ -28,7 +28,7 @@ from .._typing import (
     Precision,
     RandomState,
 )
-from .base import _clean_and_views
+from .base import _clean_and_views, _refuse_missing_labels
 from .gaussian import class_moments, images
 from .held_out_gaussian import HeldOutGaussian, log_likelihoods, nearest_within
 from .taskres import TaskResClassifier
@@ -293,9 +293,11 @@ class TaskResGDAClassifier(TrainedClassifier):
 
     def _prepare(self, X, y, sample_weight):
         """Part rows without labels from the others, and prepare these; return both for `_fit`."""
+        y = _checked_labels(y)
         rows = unlabeled_rows(y, self.unlabeled)
         if rows is None:
             return *super()._prepare(X, y, sample_weight), None
+        check_consistent_length(X, y)
         if rows.all():
             raise ValueError(
                 f"Every row of y is {self.unlabeled!r}, the label of rows without a label. Label "
@@ -306,7 +308,10 @@ class TaskResGDAClassifier(TrainedClassifier):
         weights = [None, None]
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
-            weights = [weight[labeled], weight[rest]]
+            # All are scaled up as `images` does it for those with a label.
+            total = weight[labeled].sum()
+            factor = max(1.0, len(labeled) / total) if total > 0 else 1.0
+            weights = [weight[labeled], factor * weight[rest]]
         data = super()._prepare(_safe_indexing(X, labeled), _safe_indexing(y, labeled), weights[0])
         pool, _ = _clean_and_views(_safe_indexing(X, rest))
         pool = self._validated(pool, streams=True, reset=False)
@@ -471,9 +476,11 @@ class TaskResGDAClassifier(TrainedClassifier):
         ValueError
             If no image has a label.
         """
+        y = _checked_labels(y)
         rows = unlabeled_rows(y, self.unlabeled)
         if rows is None:
             return super().score(X, y, sample_weight)
+        check_consistent_length(X, y)
         kept = np.flatnonzero(~rows)
         if len(kept) == 0:
             raise ValueError(
@@ -538,6 +545,14 @@ class TaskResGDAClassifier(TrainedClassifier):
         if self.gaussian_weight_ > 0 and self._class_base.is_from_images:
             return "without text, its Gaussians lie at the means of their images."
         return None
+
+
+def _checked_labels(y):
+    """Return y as an array of labels (n,), which may hold the mark of images without a label."""
+    if y is None:  # scikit-learn has a sentence for it
+        return y
+    _refuse_missing_labels(y)
+    return column_or_1d(y, warn=True)
 
 
 def auto_alpha(y, sample_weight=None):

@@ -70,25 +70,28 @@ class TrainedClassifier(BaseCLIPClassifier):
 
 def check_callbacks(callbacks: Callbacks) -> None:
     """Refuse what skorch could not notify, and a monitor of a loss that no fit has."""
-    instances = []
+    recorded = set()
     for item in callbacks or ():
         named = isinstance(item, tuple) and len(item) == 2
-        instances.append(item[1] if named else item)
-        if not hasattr(instances[-1], "on_train_begin"):
+        callback = item[1] if named else item
+        if not hasattr(callback, "on_train_begin"):
             raise ValueError(
                 f"callbacks must hold callbacks of skorch, such as EarlyStopping(), or pairs "
                 f"of a name and one. Got {item!r:.60}."
             )
-    recorded = {getattr(callback, "name", None) for callback in instances}
-    for callback in instances:
+        if isinstance(callback, type):  # skorch makes one of it
+            callback = callback()
         monitor = str(getattr(callback, "monitor", None))
         name = monitor.removesuffix("_best")
         if name.startswith("valid_") and name not in recorded:
             raise ValueError(
                 f"{type(callback).__name__} monitors {monitor!r}, and training has no validation "
-                f"set. Monitor {monitor.replace(name, 'train_loss')!r}, or add an EpochScoring "
-                f"with name={name!r} that scores rows of your own."
+                f"set. Monitor {monitor.replace(name, 'train_loss')!r}, or put before it an "
+                f"EpochScoring(function, name={name!r}, on_train=True, use_caching=False) whose "
+                f"function(net, X, y) scores rows of your own."
             )
+        if getattr(callback, "on_train", True):
+            recorded.add(getattr(callback, "name", None))
 
 
 def auto_max_epochs(y: NDArray[Any], batch_size: int | None, *, many: int, one: int = 100) -> int:

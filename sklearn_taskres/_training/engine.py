@@ -180,12 +180,16 @@ def _callback_arguments(scheduler, callbacks, verbose):
 
 
 def _plain_history(history):
-    """Reduce skorch's history to plain numbers, without batches and without wall-clock times."""
+    """Reduce skorch's history to plain numbers, without batches and without wall-clock times.
+
+    A learning rate that the user schedules is called as skorch's LRScheduler calls it, "event_lr".
+    """
     hidden = {"batches", "dur", "train_batch_count", "train_loss_best"}
     plain = []
     for epoch in history:
         last = epoch["batches"][-1] if epoch["batches"] else {}
-        numbers = {k: v for k, v in last.items() if k == "lr"}  # if the schedule counts batches
+        numbers = {k: v for k, v in last.items() if k.endswith("lr")}  # if batches are counted
         numbers |= {k: v for k, v in epoch.items() if k not in hidden}
+        numbers = {"lr" if k == "event_lr" else k: v for k, v in numbers.items()}
         plain.append({k: v.item() if isinstance(v, np.generic) else v for k, v in numbers.items()})
     return plain

@@ -73,6 +73,7 @@ def check_writable(path):
         raise FileNotFoundError(errno.ENOENT, "found no folder of this name to write to", str(path))
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder; name a file in it", str(path))
+    path = path.resolve()  # a link stays
     is_new = not path.exists()
     with path.open("ab"):
         pass

@@ -59,9 +59,9 @@ def run(options: argparse.Namespace) -> int:
         if found:
             rows = [(names[p.first], names[p.second], p.kind) for p in found]
             say_some(rows, f"{plural(len(found), 'pair')} of photos {where}")
-    why = why_one_class(options.photos, y)
-    if why:
-        say(why)
+    only_one_class = why_one_class(options.photos, y)
+    if only_one_class:
+        say(only_one_class)
     _report_counts(y)
     for name in sorted(set(y.tolist())):
         why = hard_to_read(name)
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
             say(f"name {name!r}: {why}")
     if not (bad or pairs):
         say("every photo can be read, and none is there twice")
-    return 1 if bad or across or why else 0
+    return 1 if bad or across or only_one_class else 0
 
 
 def why_one_class(photos: str, y: np.ndarray) -> str | None:

@@ -6,8 +6,10 @@ the format of the hub, which `sklearn_taskres.export.from_hub` reads.
 """
 
 import argparse
+import os
 from pathlib import Path
 
+from .._persistence import written_whole
 from ..benchmark.arguments import check_writable
 from .models import add_model_argument, load_model
 from .output import say
@@ -30,19 +32,29 @@ def run(options: argparse.Namespace) -> int:
     from ..export import export_onnx, push_to_hub, to_sklearn
 
     output = Path(options.output)
-    if output.suffix:
+    is_folder = output.is_dir() or not output.suffix or options.output.endswith(("/", os.sep))
+    if not (is_folder or output.suffix in (".onnx", ".skops")):
+        raise ValueError(
+            f"OUTPUT must end in .onnx or .skops, or be a folder, as {output}/ is. Got {output}."
+        )
+    if not is_folder:
         check_writable(output)
+        if output.exists() and output.resolve() == Path(options.model).resolve():
+            raise ValueError(f"OUTPUT is the model itself, {output}. Name another file.")
     model = load_model(options)
-    if output.suffix == ".onnx":
-        export_onnx(model, output)
-    elif output.suffix == ".skops":
-        import skops.io
+    try:
+        if is_folder:
+            output.mkdir(exist_ok=True)
+            push_to_hub(model, output)
+        elif output.suffix == ".onnx":
+            export_onnx(model, output)
+        else:
+            import skops.io
 
-        skops.io.dump(to_sklearn(model[-1]), output)
-    elif output.suffix:
-        raise ValueError(f"OUTPUT must end in .onnx or .skops, or be a folder. Got {output}.")
-    else:
-        output.mkdir(exist_ok=True)
-        push_to_hub(model, output)
+            plain = to_sklearn(model[-1])
+            with written_whole(output) as part:
+                skops.io.dump(plain, part)
+    except TypeError as error:  # of a model that can't be written so
+        raise ValueError(str(error)) from error
     say(f"saved  {output}")
     return 0

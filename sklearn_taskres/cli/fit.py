@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
+from ..benchmark.arguments import seed
 from .check import why_one_class
 from .models import add_machine_arguments, check_model_path, save_model
 from .output import counted, plural, say, say_some
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--corrections", metavar="FILE", help="labels that the page of `review` saved"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of every random draw; 0 by default")
+    parser.add_argument("--seed", type=seed, default=0, help="of every random draw; 0 by default")
     add_machine_arguments(parser)
 
 

@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 
 import sklearn_taskres
 
+from .._persistence import written_whole
 from ..benchmark.arguments import check_writable
 
 #: Endings of files that may run code when they are loaded.
@@ -160,9 +161,10 @@ def save_model(model: Pipeline, path: Path) -> None:
     if base:
         changes |= {f"{base}cache": "memory", f"{base}device": None}
     model.set_params(**changes)
-    if path.suffix.lower() == ".joblib":
-        importlib.import_module("joblib").dump(model, path)
-    else:
-        import skops.io
+    with written_whole(path) as part:
+        if path.suffix.lower() == ".joblib":
+            importlib.import_module("joblib").dump(model, part)
+        else:
+            import skops.io
 
-        skops.io.dump(model, path, compression=zipfile.ZIP_DEFLATED)
+            skops.io.dump(model, part, compression=zipfile.ZIP_DEFLATED)

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from .._persistence import written_whole
 from ..benchmark.arguments import check_writable, positive
 from .models import add_model_argument, load_model
 from .output import complain, plural, say
@@ -50,7 +51,10 @@ def run(options: argparse.Namespace) -> int:
     if options.csv == "-":
         _write_csv(sys.stdout, rows, k)
     elif is_file:
-        with open(options.csv, "w", newline="", encoding="utf-8") as file:
+        with (
+            written_whole(options.csv) as part,  # names of files may be any bytes
+            part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        ):
             _write_csv(file, rows, k)
         complain(f"saved  {options.csv} ({plural(len(rows), 'photo')})")
     elif options.json:

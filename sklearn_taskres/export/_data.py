@@ -102,7 +102,11 @@ class DataReader:
         if name not in _CLASSES:
             raise TypeError(f"{name!r} is not an estimator of sklearn_taskres")
         make = getattr(sklearn_taskres, name)
-        params = {key: self._value(value) for key, value in content["params"].items()}
+        params = {
+            key: self._value(value)
+            for key, value in content["params"].items()
+            if key not in _OF_THE_MACHINE
+        }
         estimator = make(**params)
         for key, value in content["fitted"].items():
             if not (key in _PRIVATE or (key.endswith("_") and key[0] != "_")) or key in params:

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from .._clip.featurizer import CLIPFeaturizer
+from .._persistence import written_whole
 from .._version import __version__
 from ._data import DataReader, DataWriter
 from ._linear import parts_of
@@ -175,9 +176,8 @@ def _files(model, accuracy, images_per_class):
 
 def _write(files, folder):
     for name, content in files.items():
-        part = folder / f"{name}.part"
-        part.write_bytes(content)
-        part.replace(folder / name)
+        with written_whole(folder / name) as part:
+            part.write_bytes(content)
 
 
 def _digest(content):
@@ -191,7 +191,7 @@ def _read(folder):
     try:
         content = json.loads((folder / _CONFIG).read_bytes())
         arrays = (folder / _ARRAYS).read_bytes()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{folder} is not an export of sklearn_taskres, which has the files {_CONFIG} and "
             f"{_ARRAYS}: {error}"
@@ -209,7 +209,9 @@ def _read(folder):
         reader = DataReader(safetensors.numpy.load(arrays))
         classifier = reader.estimator(content["classifier"])
         featurizer = None if content["clip"] is None else reader.estimator(content["clip"])
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        if not isinstance(featurizer, CLIPFeaturizer | None):
+            raise TypeError(f"its 'clip' is a {type(featurizer).__name__}")
+    except Exception as error:  # whatever such content makes libraries raise
         raise ValueError(f"{folder} does not hold a model of sklearn_taskres: {error}") from error
     if featurizer is None:
         return classifier

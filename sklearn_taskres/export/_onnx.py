@@ -2,11 +2,11 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .._persistence import written_whole
 from .._version import __version__
 from ._linear import LinearMap, linear_map, parts_of
 
@@ -70,10 +70,8 @@ def export_onnx(pipeline: Any, path: str | os.PathLike) -> None:
         )
     require("onnx", converting=True)
     content = _exported(featurizer, head)
-    path = Path(path)
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
+    with written_whole(path) as part:
+        part.write_bytes(content)
 
 
 def _exported(featurizer, head):

@@ -1,12 +1,13 @@
 """Log-probabilities of labelled images from models that have not seen them."""
 
 from collections.abc import Iterator
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_random_state, column_or_1d, get_tags
+from sklearn.utils import _safe_indexing, check_random_state, column_or_1d, get_tags
 
 from .._classifiers.unlabeled import unlabeled_rows
 from .._messages import listed
@@ -104,8 +105,10 @@ def held_out_fits(
     Raises
     ------
     ValueError
-        As `held_out_log_proba`.
+        As `held_out_log_proba`, or if `cv` is not an integer of at least 2.
     """
+    if not (isinstance(cv, Integral) and cv >= 2):
+        raise ValueError(f"cv must be an integer of at least 2. Got {cv!r} instead.")
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"All images are labelled {listed(classes.tolist())}: add another class.")
@@ -159,4 +162,5 @@ def deal(codes: np.ndarray, n_folds: int, rng: np.random.RandomState) -> np.ndar
 
 
 def _taken(rows: Any, indices: np.ndarray) -> Any:
-    return rows[indices] if isinstance(rows, np.ndarray) else [rows[i] for i in indices]
+    """Rows by their places, also of a data frame or a column, whatever its index is."""
+    return _safe_indexing(rows, indices)

@@ -139,9 +139,16 @@ class AlphaDisplay:
         ValueError
             If there is no alpha among the parameters, or no score.
         """
-        alphas = np.asarray(cv_results[_alpha_column(cv_results, param)], dtype=float)
-        folds = _fold_scores(cv_results, metric)  # (n_candidates, n_folds)
+        alphas = _alphas(cv_results[_alpha_column(cv_results, param)])
+        has_alpha = ~np.isnan(alphas)
+        alphas = alphas[has_alpha]
+        folds = _fold_scores(cv_results, metric)[has_alpha]  # (n_candidates, n_folds)
         mean = folds.mean(axis=1)
+        if np.isnan(mean).all():
+            raise ValueError(
+                "Every candidate has a fold without a score, so none is the best. Search with "
+                "error_score='raise' to see why."
+            )
         spread = folds.std(axis=1, ddof=1) if folds.shape[1] > 1 else np.zeros(len(folds))
         best = _best_of_each(alphas, mean)
         default = "accuracy" if metric == "score" else metric.replace("_", " ")
@@ -212,6 +219,17 @@ def _alpha_column(cv_results, param):
         f"cv_results holds {len(found)} columns of alphas, and needs one; its parameters are "
         f"{parameters}. Pass param, such as param='taskres__alpha'."
     )
+
+
+def _alphas(column):
+    """Alphas of the candidates, NaN for those that have none, as in a search over several grids."""
+    column = np.ma.asarray(column)
+    try:
+        return np.ma.filled(column.astype(float), np.nan)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"The alphas of a search must be numbers to be drawn. Got {column.tolist()[:5]}."
+        ) from None
 
 
 def _is_param(key):

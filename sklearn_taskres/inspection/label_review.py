@@ -165,7 +165,9 @@ def next_to_label(estimator: Any, X_pool: Any, n: int = 20, *, X_labeled: Any = 
     rows = unit(rows[candidates] - centre)
     covered = np.full(len(rows), -1.0, dtype=np.float32)
     if X_labeled is not None:
-        labeled = check_array(classifier_and_rows(estimator, X_labeled)[1], dtype=np.float32)
+        labeled = check_array(
+            _clean(classifier_and_rows(estimator, X_labeled)[1]), dtype=np.float32
+        )
         covered = (rows @ unit(unit(labeled) - centre).T).max(axis=1)
     return candidates[_covering(rows, uncertainty[candidates], covered, n)]
 

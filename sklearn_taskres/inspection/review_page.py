@@ -15,6 +15,7 @@ from sklearn.utils import check_consistent_length, column_or_1d
 
 from .._clip.images import open_image
 from .._formulas import unit
+from .._persistence import written_whole
 from ._estimators import classifier_and_rows
 from ._figures import confusions, share_of
 from ._held_out import best_of, held_out_log_proba, labeled
@@ -135,7 +136,9 @@ def review(
         "next": _to_label(estimator, classifier, rows, pool, n_next, page),
     }
     out = Path(out)
-    out.write_text(page.html({**content, "n": len(paths), "n_pool": len(pool)}), encoding="utf-8")
+    with written_whole(out) as part:
+        text = page.html({**content, "n": len(paths), "n_pool": len(pool)})
+        part.write_text(text, encoding="utf-8")
     return out
 
 
