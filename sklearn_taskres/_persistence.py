@@ -1,4 +1,4 @@
-"""What outlives a process: the version stamp in pickles, and files that are written whole."""
+"""The version stamp in pickles, and files that are written whole."""
 
 import contextlib
 import secrets
