@@ -60,6 +60,11 @@ def make_taskres_pipeline(
         Steps "clip" and "taskres". In a search, parameters go by names such as
         ``taskres__alpha``, ``taskres__base__templates`` and ``clip__n_views``.
 
+    Raises
+    ------
+    ValueError
+        If the classifier has no base.
+
     Examples
     --------
     >>> from sklearn_taskres import load_digit_images, make_taskres_pipeline

@@ -429,6 +429,21 @@ def test_a_callable_augments_but_is_not_cached(tiny_clip, paths, encoded):
     assert sum(encoded["images"]) == 12
 
 
+def test_a_callable_that_fails_is_not_an_unreadable_image(tiny_clip, paths):
+    """What it raises is the user's to mend, and so is what is not an image."""
+    files, _ = paths
+
+    def fails(image, rng):
+        raise ValueError("out of luck")
+
+    with pytest.raises(RuntimeError, match=r"augment fails on an image of .*: out of luck"):
+        CLIPFeaturizer(tiny_clip, n_views=1, augment=fails).fit_transform(files)
+    for made in (None, np.zeros((4, 4, 3), np.uint8)):
+        clip = CLIPFeaturizer(tiny_clip, n_views=1, augment=lambda image, rng, made=made: made)
+        with pytest.raises(TypeError, match="augment must return a PIL image"):
+            clip.fit_transform(files)
+
+
 def test_a_callable_may_draw_into_its_image(tiny_clip, paths, tmp_path):
     """It gets a copy: the clean slot, the other views and the cache stay clean."""
     files, _ = paths

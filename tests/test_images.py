@@ -108,6 +108,12 @@ def test_bfloat16_tensor():
     assert_array_equal(pixels(image)[..., 0], [[0, 255], [255, 0]])
 
 
+def test_half_precision_is_rounded_as_single_is():
+    """The same value gives the same byte in both."""
+    half = np.linspace(0, 1, 2049).astype(np.float16).reshape(3, -1)
+    assert_array_equal(read_image(half), read_image(half.astype(np.float32)))
+
+
 @settings(deadline=None)
 @given(arrays(np.float64, (3, 5), elements=st.floats(0, 1)))
 def test_floats_are_rounded(image):

@@ -310,4 +310,6 @@ def _eight_bit(array):
             f"a float array with values from {low:.4g} to {high:.4g}; scale it to [0, 1], dividing "
             f"by the value that stands for white, or make it uint8"
         )
-    return np.rint(array.astype(np.float32, copy=False) * 255).astype(np.uint8)
+    return np.rint(
+        array.astype(np.promote_types(array.dtype, np.float32), copy=False) * 255
+    ).astype(np.uint8)

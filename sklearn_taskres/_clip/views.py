@@ -50,15 +50,33 @@ def augment_image(image, augment, rng, size):
         Source of all randomness.
     size : int or pair of int
         Height and width of what the encoder takes.
+
+    Raises
+    ------
+    RuntimeError
+        If a callable raises ValueError, which would be taken for an image that can't be read.
+    TypeError
+        If it does not return an image.
     """
     if callable(augment):  # it may draw into its image, and may embed others
         with BUDGET.lend():
-            return augment(image.copy(), rng)
+            return _augmented_by(augment, image.copy(), rng)
     smallest, flips = AUGMENTATIONS[augment]
     height, width = (size, size) if isinstance(size, int) else size
     box = _random_box(image.width, image.height, smallest, rng)
     view = image.resize((width, height), Image.Resampling.BICUBIC, box=box)
     return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flips and rng.random() < 0.5 else view
+
+
+def _augmented_by(augment, image, rng):
+    try:
+        view = augment(image, rng)
+    except ValueError as error:
+        size = f"{image.width} x {image.height}"
+        raise RuntimeError(f"augment fails on an image of {size}: {error}") from error
+    if not isinstance(view, Image.Image) or 0 in view.size:
+        raise TypeError(f"augment must return a PIL image with pixels. Got {view!r:.60}.")
+    return view
 
 
 def _random_box(width, height, smallest, rng):
