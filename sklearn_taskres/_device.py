@@ -11,7 +11,7 @@ from ._cpu import has_bfloat16_units
 
 #: Values of every ``precision`` parameter of the package.
 PRECISIONS = ("auto", "float32", "bfloat16")
-#: Multiplications of a matrix product that are worth a thread: some fifty microseconds.
+#: Multiplications of a matrix product that are worth a thread.
 _WORTH_A_THREAD = 3 * 2**20
 
 

@@ -56,7 +56,7 @@ def written_whole(path: str | PathLike[str]) -> Iterator[Path]:
     if target.exists() and not target.is_file():
         yield target
         return
-    part = target.with_name(f".{secrets.token_hex(8)}.{target.name}")
+    part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     try:
         yield part
         part.replace(target)

@@ -9,7 +9,6 @@ import contextlib
 import importlib
 import json
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ._clip.images import UnreadableImagesError
+from ._persistence import written_whole
 
 __all__ = [
     "BatchEncoder",
@@ -341,6 +341,8 @@ def encode_shards(
     ------
     ImportError
         If pyarrow is not installed.
+    KeyError
+        If a shard has no such column.
     ValueError
         If two shards have the same name, or a file in the folder was made by another encoder.
     """
@@ -362,13 +364,8 @@ def encode_shards(
             _check_maker(parquet, target, maker)
             skipped += 1
             continue
-        part = folder / f".{path.name}.{secrets.token_hex(8)}.part"
-        try:
+        with written_whole(target) as part:
             rows, nulls = _encode_shard(parquet, encoder, path, part, batch_size, maker)
-            part.replace(target)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                part.unlink()
         done, n_rows, unreadable = done + 1, n_rows + rows, unreadable + nulls
     return ShardSummary(done, skipped, n_rows, unreadable)
 
@@ -478,18 +475,18 @@ def read_embeddings(
     ImportError
         If pyarrow is not installed.
     ValueError
-        If there is no row, or one is null: drop those with ``error`` first, and their labels. If a
-        file has no such column, or its rows are not as many numbers of the same kind as the first.
+        If there are no rows, or one is null: drop those with ``error`` first, and their labels. If
+        a file has no such column, or its rows are not as many numbers of the same kind as the
+        first.
     """
     parquet = _pyarrow("pyarrow.parquet")
     files, out = [Path(file) for file in files], Path(out)
     n_rows = sum(parquet.read_metadata(file).num_rows for file in files)
     if not n_rows:
         raise ValueError("The files hold no rows.")
-    part = out.with_name(f".{out.name}.{secrets.token_hex(8)}.part")
     rows: Any = None
     start = 0
-    try:
+    with written_whole(out) as part:
         for file in files:
             with parquet.ParquetFile(file) as source:
                 if column not in source.schema_arrow.names:
@@ -514,10 +511,6 @@ def read_embeddings(
                     rows[start : start + len(values)] = values
                     start += len(values)
         rows.flush()
-        part.replace(out)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
     return np.load(out, mmap_mode="r")
 
 

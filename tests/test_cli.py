@@ -467,7 +467,7 @@ def test_a_class_name_that_the_terminal_lacks(tmp_path):
     (folder / "two").rename(folder / "\u4e8c")
     done = subprocess.run(  # noqa: S603 (our own code)
         [sys.executable, "-m", "sklearn_taskres", "check", str(folder)],
-        env=os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"},
+        env=os.environ | {"PYTHONIOENCODING": "cp1252"},
         capture_output=True,
         text=True,
         check=False,

@@ -56,7 +56,7 @@ MAY_IMPORT = {
         "_search",
     },
     "datasets": {"_clip.files", "_clip.images", "_messages", "_typing"},
-    "distributed": {"_clip.images"},
+    "distributed": {"_clip.images", "_persistence"},
     "pipeline": {"_classifiers", "_clip", "_typing"},
     "inspection": {
         *GROUND,

@@ -65,7 +65,13 @@ class ClassMoments(NamedTuple):
 def images(y, sample_weight=None):
     """Return how many images each row (n,) counts as: its weight, if the sum is not below n."""
     weight = np.ones(len(y)) if sample_weight is None else sample_weight
-    return weight * max(1.0, len(y) / weight.sum())
+    return weight * images_per_weight(weight)
+
+
+def images_per_weight(weight):
+    """Return what makes weights of n rows sum to n, or 1 if they do not sum to less."""
+    total = weight.sum()
+    return max(1.0, len(weight) / total) if total > 0 else 1.0
 
 
 def class_moments(X, y, sample_weight=None, views=None):

@@ -29,7 +29,7 @@ from .._typing import (
     RandomState,
 )
 from .base import _clean_and_views, _refuse_missing_labels
-from .gaussian import class_moments, images
+from .gaussian import class_moments, images, images_per_weight
 from .held_out_gaussian import HeldOutGaussian, log_likelihoods, nearest_within
 from .taskres import TaskResClassifier
 from .text_gaussian import DEFAULT_STRENGTH, Covariance, TextGaussian, text_gaussian
@@ -293,11 +293,9 @@ class TaskResGDAClassifier(TrainedClassifier):
 
     def _prepare(self, X, y, sample_weight):
         """Part rows without labels from the others, and prepare these; return both for `_fit`."""
-        y = _checked_labels(y)
-        rows = unlabeled_rows(y, self.unlabeled)
+        y, rows = _labels(X, y, self.unlabeled)
         if rows is None:
             return *super()._prepare(X, y, sample_weight), None
-        check_consistent_length(X, y)
         if rows.all():
             raise ValueError(
                 f"Every row of y is {self.unlabeled!r}, the label of rows without a label. Label "
@@ -308,10 +306,7 @@ class TaskResGDAClassifier(TrainedClassifier):
         weights = [None, None]
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
-            # All are scaled up as `images` does it for those with a label.
-            total = weight[labeled].sum()
-            factor = max(1.0, len(labeled) / total) if total > 0 else 1.0
-            weights = [weight[labeled], factor * weight[rest]]
+            weights = [weight[labeled], weight[rest] * images_per_weight(weight[labeled])]
         data = super()._prepare(_safe_indexing(X, labeled), _safe_indexing(y, labeled), weights[0])
         pool, _ = _clean_and_views(_safe_indexing(X, rest))
         pool = self._validated(pool, streams=True, reset=False)
@@ -476,11 +471,9 @@ class TaskResGDAClassifier(TrainedClassifier):
         ValueError
             If no image has a label.
         """
-        y = _checked_labels(y)
-        rows = unlabeled_rows(y, self.unlabeled)
+        y, rows = _labels(X, y, self.unlabeled)
         if rows is None:
             return super().score(X, y, sample_weight)
-        check_consistent_length(X, y)
         kept = np.flatnonzero(~rows)
         if len(kept) == 0:
             raise ValueError(
@@ -547,12 +540,16 @@ class TaskResGDAClassifier(TrainedClassifier):
         return None
 
 
-def _checked_labels(y):
-    """Return y as an array of labels (n,), which may hold the mark of images without a label."""
+def _labels(X, y, mark):
+    """Return y as an array (n,), and the mask of the rows without a label, or None."""
     if y is None:  # scikit-learn has a sentence for it
-        return y
+        return y, None
     _refuse_missing_labels(y)
-    return column_or_1d(y, warn=True)
+    y = column_or_1d(y, warn=True)
+    rows = unlabeled_rows(y, mark)
+    if rows is not None:
+        check_consistent_length(X, y)
+    return y, rows
 
 
 def auto_alpha(y, sample_weight=None):

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..._messages import warn_once
+from ..._persistence import written_whole
 from ..identity import ModelIdentity, model_stamps
 
 #: The folder of ours in a cache folder, and in the user's cache directory. Another number stands
@@ -69,9 +70,8 @@ class Towers:
             for version in (_open_clip_version(), None):
                 path = self.root / self._record(model_name, pretrained, version)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                part = path.with_suffix(f".{secrets.token_hex(8)}")
-                part.write_text(content, encoding="utf-8")
-                part.replace(path)
+                with written_whole(path) as part:
+                    part.write_text(content, encoding="utf-8")
 
     def _record(self, model_name, pretrained, version=""):
         """Name of the file that says who a model is; a changed weights file has another one."""
