@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 
 from sklearn_taskres import GDAClassifier, TaskResClassifier, TaskResGDAClassifier
 from sklearn_taskres._classifiers.gaussian import class_moments
-from sklearn_taskres._classifiers.held_out_gaussian import nearest_within
+from sklearn_taskres._classifiers.held_out_gaussian import HeldOutGaussian, nearest_within
 from sklearn_taskres._classifiers.taskres_gda import spread_of_wrong
 from sklearn_taskres._classifiers.text_gaussian import text_gaussian
 
@@ -191,21 +191,19 @@ def test_calibration_changes_no_label():
 
 
 def test_wrong_names_lower_the_prior_strength():
-    """Names that point elsewhere are trusted less than right ones."""
-    X, y, t = problem(200, noise=0.3)
+    """Names of which two are exchanged are trusted less than right ones."""
+    X, y, t = problem(60, n_classes=10, d=24)
     right = TaskResGDAClassifier(t, max_epochs=5).fit(X, y)
-    wrong = TaskResGDAClassifier(t[[1, 2, 3, 4, 0]], max_epochs=5)
-    with pytest.warns(UserWarning, match="no better than chance"):
-        wrong.fit(X, y)
-    assert wrong.prior_strength_ < right.prior_strength_
+    t[:2] = t[[1, 0]]
+    wrong = TaskResGDAClassifier(t, max_epochs=5).fit(X, y)
+    assert wrong.prior_strength_ < right.prior_strength_ == 8
 
 
 def test_one_image_per_class_chooses_nothing():
     """There is nothing to hold out."""
     X, y, t = problem(20, n_classes=20)
     clf = TaskResGDAClassifier(t).fit(X, y)
-    assert (clf.prior_strength_, clf.gaussian_weight_, clf.temperature_) == (8, 1, 1)
-    assert clf.alpha_ == 0.5
+    assert (clf.prior_strength_, clf.temperature_, clf.alpha_) == (8, 1, 0.5)
 
 
 def test_the_nearest_that_is_not_clearly_worse_is_taken():
@@ -214,8 +212,72 @@ def test_the_nearest_that_is_not_clearly_worse_is_taken():
     best = rng.normal(size=100)
     noise = rng.normal(size=100)
     likelihoods = [best, best - 0.001 - 0.1 * noise, best - 1]
-    assert nearest_within([1.0, 4.0, 8.0], likelihoods, 8.0, 1) == 4.0
-    assert nearest_within([1.0, 4.0, 8.0], likelihoods, 1.0, 1) == 1.0
+    assert nearest_within([1.0, 4.0, 8.0], likelihoods, 8.0) == 4.0
+    assert nearest_within([1.0, 4.0, 8.0], likelihoods, 1.0) == 1.0
+
+
+@pytest.mark.parametrize("n_views", [0, 2])
+@pytest.mark.parametrize("kappa", [0.0, 2.0, 8.0, np.inf])
+def test_held_out_logits_are_those_of_gaussians_without_the_image(kappa, n_views):
+    """Counts, means and covariance without the held-out images, by explicit inverses.
+
+    The fold holds out an image of each class; the covariance loses the image's own deviation.
+    """
+    rng = np.random.default_rng(6)
+    y = np.tile(np.arange(5), 3)
+    t = rng.normal(size=(5, 12))
+    X = t[y] + rng.normal(size=(15, 12))
+    views = X[:, None] + 0.1 * rng.normal(size=(15, n_views, 12)) if n_views else None
+    weight = rng.uniform(0.5, 1.5, 15) / 0.5
+    moments = class_moments(X, y, weight, views)
+    gaussian = text_gaussian(moments, t, 8.0)
+    held_out = HeldOutGaussian((X, y, weight, views), moments, gaussian)
+    assert_array_equal(np.sort(held_out.rows), np.arange(15))
+    assert_array_equal(held_out.y, y[held_out.rows])
+    Z, g = normalised(X), gaussian.image_centre
+    seen = Z if views is None else (Z + normalised(views).sum(axis=1)) / (1 + n_views)
+    sigma = gaussian.sigma.power(np.eye(12), 1)
+    directions = normalised(t) - normalised(t).mean(axis=0)
+    prior = gaussian.scale * gaussian.sigma.power(directions, 0.5)
+    x = moments.means - g
+    plain = max(0, (x * directions).sum() / (directions**2).sum()) * directions
+    for fold in held_out.rows.reshape(3, 5):
+        kept = ~np.isin(np.arange(15), fold)
+        n = np.bincount(y[kept], weight[kept])
+        sums = np.array([weight[kept & (y == c)] @ seen[kept & (y == c)] for c in range(5)])
+        x = sums / n[:, None] - g
+        share = (n / (n + kappa))[:, None]
+        means = prior + share * (x - prior)
+        for row in fold:
+            c = y[row]
+            e = seen[row] - g - (plain + (n / (n + 8))[:, None] * (x - plain))[c]
+            removed = np.outer(e, e) / (1 + 1 / (n[c] + 8)) / weight.sum()
+            precision = np.linalg.inv(sigma - removed)
+            apart = Z[row] - g - means
+            expected = -0.5 * np.einsum("kd,de,ke->k", apart, precision, apart)
+            found = held_out.logits(kappa)[held_out.rows == row][0]
+            assert_allclose(found - found[0], expected - expected[0], rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("doubt", [0.6, 0.2, 0.01])
+def test_the_gaussian_counts_more_where_names_leave_little_to_learn(doubt):
+    """0.4 / e for a share e of the probability on wrong classes, between 1 and 8."""
+    n_classes, scale = 12, 10.0
+    y = np.repeat(np.arange(n_classes), 4)
+    # Of cosine `gap` with their own name, of cosine 0 with the others and with each other.
+    gap = np.log((1 - doubt) / doubt * (n_classes - 1)) / scale
+    X = np.hstack([gap * np.eye(n_classes)[y], np.sqrt(1 - gap**2) * np.eye(48)])
+    t = 10 * np.eye(n_classes, n_classes + 48)
+    clf = TaskResGDAClassifier(t, logit_scale=scale, max_epochs=2).fit(X, y)
+    assert_allclose(clf.gaussian_weight_, np.clip(0.4 / doubt, 1, 8))
+    fixed = clf.set_params(gaussian_weight=1.0).fit(X, y)
+    assert fixed.gaussian_weight_ == 1
+
+
+def test_few_classes_lower_the_gaussian_s_weight():
+    """(n_classes - 1) / 9 below ten classes."""
+    X, y, t = problem()
+    assert_allclose(TaskResGDAClassifier(t, max_epochs=2).fit(X, y).gaussian_weight_, 4 / 9)
 
 
 @pytest.mark.parametrize("names", [None, ["a", "b", "c", "d", "e"]], ids=["integers", "strings"])

@@ -1,6 +1,6 @@
 """The text-prior Gaussian on images that it has not seen, without estimating it again.
 
-What it is for: a prior strength, a weight and a temperature chosen from the training images. A fold
+What it is for: a prior strength and a temperature chosen from the training images. A fold
 holds out one image of each class, so that all classes lose as much, and the fold's classifier
 follows from the whole one in closed form: counts and means without the image, and a covariance
 without its square, which is a change of rank one.
@@ -14,6 +14,8 @@ from .text_gaussian import fitted_scale
 
 #: Images that are enough to choose by, and images of a class that are always held out.
 _ENOUGH_ROWS, _ENOUGH_FOLDS = 100, 5
+#: Standard errors that make a difference clear.
+_CLEAR = 2
 #: Most logits of a fold, so that a choice is cheap.
 _MOST_LOGITS = 2**19
 
@@ -58,34 +60,46 @@ class HeldOutGaussian:
         self.y = y[self.rows]
 
     def _fold(self, X, y, weight, views, rows, step):
-        """Return every step-th image of a fold, and counts and means without any of them."""
+        """Return what :func:`_logits` needs of every step-th image of a fold."""
         clean = unit(X[rows].astype(self._x.dtype, copy=False))
-        seen = clean
+        z = seen = self._sigma.whitened(clean - self._centre)
         if views is not None:
             slots = unit(views[rows].astype(clean.dtype, copy=False))
-            seen = (clean + slots.sum(axis=1)) / (1 + slots.shape[1])
-        z, seen = (self._sigma.whitened(a - self._centre) for a in (clean, seen))
+            mean = (clean + slots.sum(axis=1)) / (1 + slots.shape[1])
+            seen = self._sigma.whitened(mean - self._centre)
+        # Counts and means without any of the images.
         counts, x, c = self._counts.copy(), self._x.copy(), y[rows]
         counts[c] = np.maximum(counts[c] - weight[rows], 0)
         left = counts[c, None]
         moved = (self._counts[c, None] * x[c] - weight[rows, None] * seen) / (left + (left == 0))
         x[c] = np.where(left > 0, moved, 0)
-        return z[::step], seen[::step], c[::step], counts[:, None], x
+        # Deviation e of an image from what the others let expect, of variance (1 + 1 / (n + κ)) Σ.
+        z, seen, c = z[::step], seen[::step], c[::step]
+        worth = counts[c, None] + self._strength
+        expected = self._expected[c]
+        e = seen - expected - counts[c, None] / worth * (x[c] - expected)
+        room = self._counts.sum() * (1 + 1 / worth) - (e * e).sum(axis=1, keepdims=True)
+        m, d = self._prior, x - self._prior
+        z_m, z_d, e_d = z @ m.T, z @ d.T, e @ d.T
+        e_m = (e * z).sum(axis=1, keepdims=True) - e @ m.T
+        squares = ((a * b).sum(axis=1) for a, b in ((m, m), (m, d), (d, d)))
+        return counts, room, z_m, z_d, e_m, e_d, *squares
 
     def logits(self, strength):
         """Logits (n_held, K) for a prior strength κ."""
-        return np.concatenate([self._logits_of(strength, *fold) for fold in self._folds])
+        return np.concatenate([_logits(strength, *fold) for fold in self._folds])
 
-    def _logits_of(self, strength, z, seen, c, counts, x):
-        # Deviation e of an image from what the others let expect, of variance (1 + s) Σ.
-        share = counts / (counts + self._strength)
-        error = seen - (self._expected + share * (x - self._expected))[c]
-        variance = 1 + 1 / (counts[c, 0] + self._strength)
-        room = self._counts.sum() * variance - (error * error).sum(axis=1)
-        means = self._prior + counts / (counts + strength) * (x - self._prior)
-        along = (error * z).sum(axis=1, keepdims=True) - error @ means.T
-        logits = z @ means.T - (means * means).sum(axis=1) / 2
-        return logits - along**2 / (2 * room[:, None])
+
+def _logits(strength, counts, room, z_m, z_d, e_m, e_d, mm, md, dd):
+    """Logits (n, K) of rows z under class means m + s d, with s = n / (n + κ) and d = x̄ - m.
+
+    All products with the means are sums of products with m and d, which no strength changes: z_m
+    is z·m, e_m is e·(z - m), mm is m·m, and so on. The covariance is the whole one without e eᵀ.
+    """
+    share = counts / np.maximum(counts + strength, np.finfo(counts.dtype).tiny)
+    along = e_m - share * e_d
+    squares = mm + 2 * share * md + share**2 * dd
+    return z_m + share * z_d - squares / 2 - along**2 / (2 * room)
 
 
 def _folds(X, y):
@@ -109,8 +123,10 @@ def log_likelihoods(logits, y):
     return shifted[np.arange(len(y)), y] - np.log(np.exp(shifted).sum(axis=1))
 
 
-def nearest_within(candidates, likelihoods, default, n_errors):
+def nearest_within(candidates, likelihoods, default):
     """Return the candidate nearest to a default that is not clearly worse than the best one.
+
+    Two standard errors of the paired difference count as clear.
 
     Parameters
     ----------
@@ -119,13 +135,11 @@ def nearest_within(candidates, likelihoods, default, n_errors):
     likelihoods : sequence of ndarray of shape (n_held,)
         Log-likelihood of each held-out image under each candidate.
     default : float
-    n_errors : float
-        Standard errors of the paired difference that count as clear.
     """
     best = max(likelihoods, key=np.mean)
     kept = []
     for candidate, values in zip(candidates, likelihoods, strict=True):
         loss = best - values
-        if loss.mean() <= n_errors * loss.std() / len(loss) ** 0.5:
+        if loss.mean() <= _CLEAR * loss.std() / len(loss) ** 0.5:
             kept.append(candidate)
     return min(kept, key=lambda value: (abs(np.log(value / default)), value))

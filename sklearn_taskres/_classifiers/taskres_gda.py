@@ -50,14 +50,16 @@ _PREPARED = (
 _FEW_IMAGES = 10
 #: Images per class from which on it may; weights may round a 2 down.
 _TWO_IMAGES = 1.5
-#: Candidates for the prior strength, for the weight (times the default), and for 1 / temperature.
+#: Candidates for the prior strength, and for 1 / temperature.
 _STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
-_WEIGHTS = (1.0, 2.0, 4.0, 8.0)
 _SHARPNESSES = 2.0 ** (np.arange(-12, 13) / 6)
 #: Rounds in which images without labels join.
 _ROUNDS = 5
-#: Classes times images from which on the Gaussian counts in full: with fewer, it knows little.
-_FULL_WEIGHT = 100
+#: Classes from which on the Gaussian counts in full: between fewer ones, it knows little.
+_MANY_CLASSES = 10
+#: Probability that the names alone give to the wrong classes: from the first on TaskRes has enough
+#: to learn and counts as much as the Gaussian; below the second its share falls no further.
+_MUCH_DOUBT, _LITTLE_DOUBT = 0.4, 0.05
 #: Held-out images that are too few to choose anything by.
 _FEW_HELD_OUT = 20
 
@@ -88,6 +90,11 @@ def matched(gaussian, taskres, y):
 def joined(taskres, gaussian, weight):
     """Weighted mean of two arrays, (A + w·W) / (1 + w): the same for weights and intercepts."""
     return (taskres + weight * gaussian) / (1 + weight)
+
+
+def doubts(logits, y):
+    """Return the probability (n,) that logits (n, K) give to other classes than y (n,)."""
+    return -np.expm1(log_likelihoods(logits, y))
 
 
 def sharpest(logits, y):
@@ -122,14 +129,16 @@ class TaskResGDAClassifier(TrainedClassifier):
     prior_strength : float or "auto", default="auto"
         How many images per class the names are worth (κ). 0 is the means of the images alone,
         infinity the text alone. "auto" is 8, a name being worth about eight images; from two images
-        per class on (median), and 20 in all, one of 1, 2, 4, 8 and 16: the one nearest to 8 that is
-        at most one standard error worse than the best in the likelihood of held-out images. Set it
-        to fix what names are worth.
+        per class on (median), and 20 in all, one of 1, 2, 4, 8 and 16: the one nearest to 8 under
+        which held-out images are not clearly less likely (two standard errors) than under the best.
+        Set it to fix what names are worth.
     gaussian_weight : float or "auto", default="auto"
         Weight of the Gaussian compared with TaskRes, after both were brought to the same spread of
-        logits. 0 is TaskRes alone. "auto" is 1; with few classes and images, whose Gaussian knows
-        little, n_classes * n_samples / 100, and 0 with fewer than ten images. It becomes 2, 4 or 8
-        times as large if held-out images are clearly more likely then, as when names say nothing.
+        logits. 0 is TaskRes alone. "auto" is 1; more if the names alone already label the images
+        well, since TaskRes then has few errors to learn from: 0.4 / e, between 1 and 8, if
+        zero-shot CLIP gives the wrong classes a share e of the probability of the training images
+        on average. It is (n_classes - 1) / 9 with fewer than ten classes, whose Gaussian knows
+        little, and 0 with fewer than ten images.
     calibrate : bool, default=True
         Divide all logits by the temperature under which held-out images are most likely, if they
         are clearly more likely (two standard errors) than at temperature 1. Labels do not change.
@@ -340,7 +349,7 @@ class TaskResGDAClassifier(TrainedClassifier):
         strength = DEFAULT_STRENGTH if self.prior_strength == "auto" else self.prior_strength
         self.prior_strength_ = float(strength) if has_prior else 0.0
         n_unlabeled = 0 if unlabeled is None else unlabeled.n_images
-        weight = self._default_weight(moments.counts.sum() + n_unlabeled)
+        weight = self._weight(moments.counts.sum() + n_unlabeled, X, y, sample_weight)
         self._gaussian = (
             text_gaussian(moments, self.base_, self.prior_strength_) if weight else None
         )
@@ -355,20 +364,27 @@ class TaskResGDAClassifier(TrainedClassifier):
             self._choose_strength(held_out, taskres, moments)
         self.gaussian_scale_ = self._matching_scale(X, y, sample_weight)
         self.gaussian_weight_ = weight
-        if held_out is not None:
-            gaussian = self.gaussian_scale_ * held_out.logits(self.prior_strength_)
-            self._choose_weight(taskres, gaussian, held_out.y)
-            self._choose_temperature(gaussian, held_out.y)
+        if held_out is not None and self.calibrate:
+            self._choose_temperature(held_out)
         if unlabeled is not None:
             self._learn_from(unlabeled, moments, data)
         self.n_parameters_ += self.base_.size + len(self.base_)
 
-    def _default_weight(self, n_images):
+    def _weight(self, n_images, X, y, sample_weight):
+        """Return the Gaussian's weight, given or as `gaussian_weight` says of "auto"."""
         if self.gaussian_weight != "auto":
             return float(self.gaussian_weight)
         if n_images < _FEW_IMAGES:
             return 0.0
-        return min(1.0, len(self.classes_) * n_images / _FULL_WEIGHT)
+        n_classes = len(self.classes_)
+        if n_classes < _MANY_CLASSES:
+            return (n_classes - 1) / (_MANY_CLASSES - 1)
+        if self._class_base.is_from_images:  # class means label their own images well
+            return 1.0
+        zero_shot = scaled_classifier(self.base_, self.logit_scale_).T
+        parts = [doubts(unit(rows) @ zero_shot, y[part]) for part, rows in chunks(X)]
+        doubt = np.average(np.concatenate(parts), weights=sample_weight)
+        return float(max(1, _MUCH_DOUBT / max(doubt, _LITTLE_DOUBT)))
 
     def _choose_strength(self, held_out, taskres, moments):
         """Take another prior strength if held-out images are clearly more likely under it."""
@@ -376,26 +392,16 @@ class TaskResGDAClassifier(TrainedClassifier):
             sharpest(matched(held_out.logits(k), taskres, held_out.y), held_out.y)
             for k in _STRENGTHS
         ]
-        chosen = nearest_within(_STRENGTHS, found, DEFAULT_STRENGTH, 1)
+        chosen = nearest_within(_STRENGTHS, found, DEFAULT_STRENGTH)
         if chosen != self.prior_strength_:
             self.prior_strength_ = chosen
             self._gaussian = text_gaussian(moments, self.base_, chosen)
 
-    def _choose_weight(self, taskres, gaussian, y):
-        """Give the Gaussian more weight if it is clearly the better part.
-
-        TaskRes has seen the images and the Gaussian has not: if that wins even so, it counts more.
-        """
-        if self.gaussian_weight == "auto":
-            weights = [self.gaussian_weight_ * factor for factor in _WEIGHTS]
-            found = [sharpest(joined(taskres, gaussian, weight), y) for weight in weights]
-            self.gaussian_weight_ = nearest_within(weights, found, self.gaussian_weight_, 1)
-
-    def _choose_temperature(self, gaussian, y):
+    def _choose_temperature(self, held_out):
         """Take another temperature than 1 if held-out images are clearly more likely under it."""
-        if self.calibrate:
-            found = [log_likelihoods(b * gaussian, y) for b in _SHARPNESSES]
-            self.temperature_ = float(1 / nearest_within(_SHARPNESSES, found, 1, 2))
+        logits = self.gaussian_scale_ * held_out.logits(self.prior_strength_)
+        found = [log_likelihoods(b * logits, held_out.y) for b in _SHARPNESSES]
+        self.temperature_ = float(1 / nearest_within(_SHARPNESSES, found, 1))
 
     def _learn_from(self, unlabeled, moments, data):
         """Let images without labels join the Gaussian, as what the classifier takes them for.
