@@ -280,6 +280,13 @@ def test_few_classes_lower_the_gaussian_s_weight():
     assert_allclose(TaskResGDAClassifier(t, max_epochs=2).fit(X, y).gaussian_weight_, 4 / 9)
 
 
+@pytest.mark.parametrize(("n_rows", "expected"), [(29, 0.5), (30, 1.0)])
+def test_few_images_in_all_lower_alpha(n_rows, expected):
+    """0.5 below thirty images."""
+    X, y, t = problem(n_rows)
+    assert TaskResGDAClassifier(t, max_epochs=2).fit(X, y).alpha_ == expected
+
+
 @pytest.mark.parametrize("names", [None, ["a", "b", "c", "d", "e"]], ids=["integers", "strings"])
 def test_images_without_labels_help(names):
     """Rows marked as unlabelled become no class, and raise the accuracy on others."""

@@ -46,8 +46,8 @@ _PREPARED = (
     "_name_of",
     "_base_factor",
 )
-#: Images in all that are too few for a covariance, and for the residual to move in full.
-_FEW_IMAGES = 10
+#: Images in all that are too few for a covariance, and those too few for a residual in full.
+_TOO_FEW, _FEW = 10, 30
 #: Images per class from which on it may; weights may round a 2 down.
 _TWO_IMAGES = 1.5
 #: Candidates for the prior strength, and for 1 / temperature.
@@ -124,8 +124,8 @@ class TaskResGDAClassifier(TrainedClassifier):
         Names of the labels; a sequence in the order of the sorted labels. None: the labels are the
         names.
     alpha : float or "auto", default="auto"
-        Scale of TaskRes's residual. "auto" is 0.5 with one image per class (median)
-        or fewer than ten in all, else 1.
+        Scale of TaskRes's residual. "auto" is 0.5 with one image per class (median) or fewer than
+        30 in all, else 1.
     prior_strength : float or "auto", default="auto"
         How many images per class the names are worth (κ). 0 is the means of the images alone,
         infinity the text alone. "auto" is 8, a name being worth about eight images; from two images
@@ -374,7 +374,7 @@ class TaskResGDAClassifier(TrainedClassifier):
         """Return the Gaussian's weight, given or as `gaussian_weight` says of "auto"."""
         if self.gaussian_weight != "auto":
             return float(self.gaussian_weight)
-        if n_images < _FEW_IMAGES:
+        if n_images < _TOO_FEW:
             return 0.0
         n_classes = len(self.classes_)
         if n_classes < _MANY_CLASSES:
@@ -561,4 +561,4 @@ def _labels(X, y, mark):
 def auto_alpha(y, sample_weight=None):
     """Scale of the residual: 0.5 for one image per class (median) or few images in all, else 1."""
     counts = np.bincount(y, images(y, sample_weight))
-    return 0.5 if np.median(counts) < _TWO_IMAGES or counts.sum() < _FEW_IMAGES else 1.0
+    return 0.5 if np.median(counts) < _TWO_IMAGES or counts.sum() < _FEW else 1.0
