@@ -228,7 +228,8 @@ def test_held_out_logits_are_those_of_gaussians_without_the_image(kappa, n_views
     t = rng.normal(size=(5, 12))
     X = t[y] + rng.normal(size=(15, 12))
     views = X[:, None] + 0.1 * rng.normal(size=(15, n_views, 12)) if n_views else None
-    weight = rng.uniform(0.5, 1.5, 15) / 0.5
+    weight = rng.uniform(0.3, 3, 15)
+    assert weight.sum() > 15  # weights that sum to less are scaled up
     moments = class_moments(X, y, weight, views)
     gaussian = text_gaussian(moments, t, 8.0)
     held_out = HeldOutGaussian((X, y, weight, views), moments, gaussian)
@@ -251,7 +252,7 @@ def test_held_out_logits_are_those_of_gaussians_without_the_image(kappa, n_views
         for row in fold:
             c = y[row]
             e = seen[row] - g - (plain + (n / (n + 8))[:, None] * (x - plain))[c]
-            removed = np.outer(e, e) / (1 + 1 / (n[c] + 8)) / weight.sum()
+            removed = np.outer(e, e) / (1 / weight[row] + 1 / (n[c] + 8)) / weight.sum()
             precision = np.linalg.inv(sigma - removed)
             apart = Z[row] - g - means
             expected = -0.5 * np.einsum("kd,de,ke->k", apart, precision, apart)
@@ -270,8 +271,22 @@ def test_the_gaussian_counts_more_where_names_leave_little_to_learn(doubt):
     t = 10 * np.eye(n_classes, n_classes + 48)
     clf = TaskResGDAClassifier(t, logit_scale=scale, max_epochs=2).fit(X, y)
     assert_allclose(clf.gaussian_weight_, np.clip(0.4 / doubt, 1, 8))
+    single = clf.fit(X.astype(np.float16), y, np.linspace(1, 2, len(y)))
+    assert_allclose(single.gaussian_weight_, np.clip(0.4 / doubt, 1, 8), rtol=0.02)
     fixed = clf.set_params(gaussian_weight=1.0).fit(X, y)
     assert fixed.gaussian_weight_ == 1
+
+
+def test_a_doubted_image_counts_as_its_weight_says():
+    """The weight of the join follows from a weighted mean."""
+    X, y, t = problem(48, n_classes=12, d=24, noise=0.1)
+    weight = np.where(y < 6, 3.0, 1.0)
+    clf = TaskResGDAClassifier(t, logit_scale=5.0, max_epochs=2).fit(X, y, weight)
+    logits = 5 * normalised(X) @ normalised(t).T
+    p = np.exp(logits)[np.arange(48), y] / np.exp(logits).sum(axis=1)
+    expected = 0.4 / np.average(1 - p, weights=weight)
+    assert 1 < expected < 8
+    assert_allclose(clf.gaussian_weight_, expected)
 
 
 def test_few_classes_lower_the_gaussian_s_weight():

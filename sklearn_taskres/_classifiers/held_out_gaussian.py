@@ -73,12 +73,13 @@ class HeldOutGaussian:
         left = counts[c, None]
         moved = (self._counts[c, None] * x[c] - weight[rows, None] * seen) / (left + (left == 0))
         x[c] = np.where(left > 0, moved, 0)
-        # Deviation e of an image from what the others let expect, of variance (1 + 1 / (n + κ)) Σ.
-        z, seen, c = z[::step], seen[::step], c[::step]
-        worth = counts[c, None] + self._strength
+        # Deviation e of an image of weight w from what the others let expect, of variance
+        # (1 / w + 1 / (n + κ)) Σ.
+        z, seen, c, w = z[::step], seen[::step], c[::step], weight[rows, None][::step]
+        worth = np.maximum(counts[c, None] + self._strength, np.finfo(counts.dtype).eps)
         expected = self._expected[c]
         e = seen - expected - counts[c, None] / worth * (x[c] - expected)
-        room = self._counts.sum() * (1 + 1 / worth) - (e * e).sum(axis=1, keepdims=True)
+        room = self._counts.sum() * (1 / w + 1 / worth) - (e * e).sum(axis=1, keepdims=True)
         m, d = self._prior, x - self._prior
         z_m, z_d, e_d = z @ m.T, z @ d.T, e @ d.T
         e_m = (e * z).sum(axis=1, keepdims=True) - e @ m.T

@@ -46,22 +46,22 @@ _PREPARED = (
     "_name_of",
     "_base_factor",
 )
-#: Images in all that are too few for a covariance, and those too few for a residual in full.
-_TOO_FEW, _FEW = 10, 30
-#: Images per class from which on it may; weights may round a 2 down.
+#: Fewest images in all for the Gaussian, and for an alpha of 1.
+_LEAST_FOR_GAUSSIAN, _LEAST_FOR_ALPHA = 10, 30
+#: Fewest images per class (median) for an alpha of 1; weights may round a 2 down.
 _TWO_IMAGES = 1.5
 #: Candidates for the prior strength, and for 1 / temperature.
 _STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
 _SHARPNESSES = 2.0 ** (np.arange(-12, 13) / 6)
 #: Rounds in which images without labels join.
 _ROUNDS = 5
-#: Classes from which on the Gaussian counts in full: between fewer ones, it knows little.
+#: With fewer classes than this, the Gaussian counts less.
 _MANY_CLASSES = 10
-#: Probability that the names alone give to the wrong classes: from the first on TaskRes has enough
-#: to learn and counts as much as the Gaussian; below the second its share falls no further.
+#: Mean probability that zero-shot gives to the wrong classes. From the first value on, both parts
+#: count the same; below the second, the Gaussian's weight grows no further.
 _MUCH_DOUBT, _LITTLE_DOUBT = 0.4, 0.05
-#: Held-out images that are too few to choose anything by.
-_FEW_HELD_OUT = 20
+#: Fewest images to choose anything by.
+_LEAST_FOR_CHOICES = 20
 
 
 def spread_of_wrong(logits, y):
@@ -131,18 +131,19 @@ class TaskResGDAClassifier(TrainedClassifier):
         infinity the text alone. "auto" is 8, a name being worth about eight images; from two images
         per class on (median), and 20 in all, one of 1, 2, 4, 8 and 16: the one nearest to 8 under
         which held-out images are not clearly less likely (two standard errors) than under the best.
-        Set it to fix what names are worth.
+        At least 8 if some rows have no label. Set it to fix what names are worth.
     gaussian_weight : float or "auto", default="auto"
         Weight of the Gaussian compared with TaskRes, after both were brought to the same spread of
-        logits. 0 is TaskRes alone. "auto" is 1; more if the names alone already label the images
-        well, since TaskRes then has few errors to learn from: 0.4 / e, between 1 and 8, if
-        zero-shot CLIP gives the wrong classes a share e of the probability of the training images
-        on average. It is (n_classes - 1) / 9 with fewer than ten classes, whose Gaussian knows
-        little, and 0 with fewer than ten images.
+        logits. 0 is TaskRes alone. "auto" is 0.4 / e, but at least 1 and at most 8. Here e is the
+        mean probability that zero-shot CLIP gives to the wrong classes of the training images: if
+        the names alone are almost always right, TaskRes has few errors to learn from. With fewer
+        than ten classes it is (n_classes - 1) / 9, with fewer than ten images 0, and otherwise 1
+        with ``"class_means"``. Rows without a label raise it, at most to twice as much.
     calibrate : bool, default=True
-        Divide all logits by the temperature under which held-out images are most likely, if they
-        are clearly more likely (two standard errors) than at temperature 1. Labels do not change.
-        With one image per class nothing is held out, and the temperature is 1.
+        Divide all logits by a temperature: the one nearest to 1 under which held-out images are not
+        clearly less likely (two standard errors) than under the best. Labels do not change. The
+        images are held out from the Gaussian, whose probabilities are judged. With one image per
+        class, fewer than 20 images or ``"class_means"`` the temperature is 1.
     unlabeled : int, str or None, default=-1
         The label of rows without a label, which is scikit-learn's -1 for integer labels. For labels
         that are strings name one, such as ``"unlabeled"``; it becomes no class. These rows join the
@@ -356,12 +357,10 @@ class TaskResGDAClassifier(TrainedClassifier):
         if self._gaussian is None:
             return
         held_out = None
-        if has_prior and images_per_class(y) >= 2 and len(y) >= _FEW_HELD_OUT:
+        if has_prior and images_per_class(y) >= 2 and len(y) >= _LEAST_FOR_CHOICES:
             held_out = HeldOutGaussian(data, moments, self._gaussian)
-            rows = unit(X[held_out.rows].astype(self.base_.dtype, copy=False))
-            taskres = rows @ self.taskres_.coef_.T
         if held_out is not None and self.prior_strength == "auto":
-            self._choose_strength(held_out, taskres, moments)
+            self._choose_strength(held_out, X, moments)
         self.gaussian_scale_ = self._matching_scale(X, y, sample_weight)
         self.gaussian_weight_ = weight
         if held_out is not None and self.calibrate:
@@ -374,20 +373,21 @@ class TaskResGDAClassifier(TrainedClassifier):
         """Return the Gaussian's weight, given or as `gaussian_weight` says of "auto"."""
         if self.gaussian_weight != "auto":
             return float(self.gaussian_weight)
-        if n_images < _TOO_FEW:
+        if n_images < _LEAST_FOR_GAUSSIAN:
             return 0.0
         n_classes = len(self.classes_)
         if n_classes < _MANY_CLASSES:
             return (n_classes - 1) / (_MANY_CLASSES - 1)
         if self._class_base.is_from_images:  # class means label their own images well
             return 1.0
-        zero_shot = scaled_classifier(self.base_, self.logit_scale_).T
-        parts = [doubts(unit(rows) @ zero_shot, y[part]) for part, rows in chunks(X)]
+        parts = [doubts(self._zero_shot_logits(rows), y[part]) for part, rows in chunks(X)]
         doubt = np.average(np.concatenate(parts), weights=sample_weight)
         return float(max(1, _MUCH_DOUBT / max(doubt, _LITTLE_DOUBT)))
 
-    def _choose_strength(self, held_out, taskres, moments):
+    def _choose_strength(self, held_out, X, moments):
         """Take another prior strength if held-out images are clearly more likely under it."""
+        rows = unit(X[held_out.rows].astype(self.base_.dtype, copy=False))
+        taskres = rows @ self.taskres_.coef_.T
         found = [
             sharpest(matched(held_out.logits(k), taskres, held_out.y), held_out.y)
             for k in _STRENGTHS
@@ -561,4 +561,4 @@ def _labels(X, y, mark):
 def auto_alpha(y, sample_weight=None):
     """Scale of the residual: 0.5 for one image per class (median) or few images in all, else 1."""
     counts = np.bincount(y, images(y, sample_weight))
-    return 0.5 if np.median(counts) < _TWO_IMAGES or counts.sum() < _FEW else 1.0
+    return 0.5 if np.median(counts) < _TWO_IMAGES or counts.sum() < _LEAST_FOR_ALPHA else 1.0

@@ -76,7 +76,7 @@ def label_suspects(
     With five wrong labels among 160 digits, all five are among the first eight suspects in the
     median of ten draws; of DTD at 16 images per class with 24 of 752 labels wrong, 17 of the first
     24 suspects are wrong (`TaskResGDAClassifier`; ``python tests/measure_review.py suspects``,
-    2026-11-26, AMD EPYC with two cores). So look at each before changing it.
+    2026-11-29, AMD EPYC with two cores). So look at each before changing it.
 
     Examples
     --------
@@ -297,9 +297,9 @@ def none_of_these(
     Notes
     -----
     Area under the ROC curve, compared with the highest probability: digits against letters 94 and
-    80 %; 37 classes of DTD against 10 others, which are textures too, 76 and 73 %. At
-    ``share=0.95`` it tells 72 % of those letters, but only 17 % of those textures (16 images per
-    class, `TaskResGDAClassifier`; ``python tests/measure_review.py none``, 2026-11-26, AMD EPYC
+    81 %; 37 classes of DTD against 10 others, which are textures too, 76 and 73 %. At
+    ``share=0.95`` it tells 74 % of those letters, but only 17 % of those textures (16 images per
+    class, `TaskResGDAClassifier`; ``python tests/measure_review.py none``, 2026-11-29, AMD EPYC
     with two cores).
 
     Examples
