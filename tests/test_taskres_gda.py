@@ -201,9 +201,10 @@ def test_wrong_names_lower_the_prior_strength():
 
 def test_one_image_per_class_chooses_nothing():
     """There is nothing to hold out."""
-    X, y, t = problem(20, n_classes=20)
+    X, y, t = problem(20, n_classes=20, noise=1.5)
     clf = TaskResGDAClassifier(t).fit(X, y)
-    assert (clf.prior_strength_, clf.temperature_, clf.alpha_) == (8, 1, 0.5)
+    assert (clf.prior_strength_, clf.gaussian_weight_, clf.temperature_) == (8, 1, 1)
+    assert clf.alpha_ == 0.5
 
 
 def test_the_nearest_that_is_not_clearly_worse_is_taken():
@@ -277,6 +278,13 @@ def test_the_gaussian_counts_more_where_names_leave_little_to_learn(doubt):
     assert fixed.gaussian_weight_ == 1
 
 
+def test_class_means_do_not_raise_the_gaussian_s_weight():
+    """They label their own images well, which says nothing."""
+    X, y, _ = problem(48, n_classes=12, d=24, noise=0.1)
+    clf = TaskResGDAClassifier("class_means", max_epochs=2).fit(X, y)
+    assert clf.gaussian_weight_ == 1
+
+
 def test_a_doubted_image_counts_as_its_weight_says():
     """The weight of the join follows from a weighted mean."""
     X, y, t = problem(48, n_classes=12, d=24, noise=0.1)
@@ -287,6 +295,18 @@ def test_a_doubted_image_counts_as_its_weight_says():
     expected = 0.4 / np.average(1 - p, weights=weight)
     assert 1 < expected < 8
     assert_allclose(clf.gaussian_weight_, expected)
+
+
+def test_no_prior_and_a_class_that_keeps_nothing():
+    """A prior strength of 0, and a class whose other image weighs next to nothing."""
+    X, y, t = (a[:24] if len(a) > 24 else a for a in problem(24, n_classes=3, dtype=np.float32))
+    rows = np.r_[np.flatnonzero(y == 0)[:2], np.flatnonzero(y > 0)]
+    X, y = np.concatenate([X[rows], X[rows]]), np.concatenate([y[rows], y[rows]])
+    weight = np.where(y == 0, 1e-9, 1.0)
+    weight[0] = 1
+    clf = TaskResGDAClassifier(t, prior_strength=0.0, max_epochs=2).fit(X, y, weight)
+    assert np.isfinite(clf.temperature_)
+    assert np.isfinite(clf.coef_).all()
 
 
 def test_few_classes_lower_the_gaussian_s_weight():

@@ -1,9 +1,9 @@
 """The text-prior Gaussian on images that it has not seen, without estimating it again.
 
-What it is for: a prior strength and a temperature chosen from the training images. A fold
-holds out one image of each class, so that all classes lose as much, and the fold's classifier
-follows from the whole one in closed form: counts and means without the image, and a covariance
-without its square, which is a change of rank one.
+What it is for: a prior strength and a temperature chosen from the training images. A fold holds out
+one image of each class, so that all classes lose as much, and the fold's classifier follows from
+the whole one in closed form: counts and means without the image, and a covariance without its
+square, which is a change of rank one.
 """
 
 import numpy as np
@@ -16,6 +16,8 @@ from .text_gaussian import fitted_scale
 _ENOUGH_ROWS, _ENOUGH_FOLDS = 100, 5
 #: Standard errors that make a difference clear.
 _CLEAR = 2
+#: What counts as a number of images at least, so that none can divide.
+_LEAST = np.finfo(np.float32).eps
 #: Most logits of a fold, so that a choice is cheap.
 _MOST_LOGITS = 2**19
 
@@ -76,7 +78,7 @@ class HeldOutGaussian:
         # Deviation e of an image of weight w from what the others let expect, of variance
         # (1 / w + 1 / (n + κ)) Σ.
         z, seen, c, w = z[::step], seen[::step], c[::step], weight[rows, None][::step]
-        worth = np.maximum(counts[c, None] + self._strength, np.finfo(counts.dtype).eps)
+        worth = np.maximum(counts[c, None] + self._strength, _LEAST)
         expected = self._expected[c]
         e = seen - expected - counts[c, None] / worth * (x[c] - expected)
         room = self._counts.sum() * (1 / w + 1 / worth) - (e * e).sum(axis=1, keepdims=True)
@@ -97,7 +99,7 @@ def _logits(strength, counts, room, z_m, z_d, e_m, e_d, mm, md, dd):
     All products with the means are sums of products with m and d, which no strength changes: z_m
     is z·m, e_m is e·(z - m), mm is m·m, and so on. The covariance is the whole one without e eᵀ.
     """
-    share = counts / np.maximum(counts + strength, np.finfo(counts.dtype).tiny)
+    share = counts / np.maximum(counts + strength, _LEAST)
     along = e_m - share * e_d
     squares = mm + 2 * share * md + share**2 * dd
     return z_m + share * z_d - squares / 2 - along**2 / (2 * room)

@@ -356,8 +356,9 @@ class TaskResGDAClassifier(TrainedClassifier):
         )
         if self._gaussian is None:
             return
-        held_out = None
-        if has_prior and images_per_class(y) >= 2 and len(y) >= _LEAST_FOR_CHOICES:
+        held_out, chooses = None, self.prior_strength == "auto" or self.calibrate
+        can_hold_out = images_per_class(y) >= 2 and len(y) >= _LEAST_FOR_CHOICES
+        if chooses and has_prior and can_hold_out:
             held_out = HeldOutGaussian(data, moments, self._gaussian)
         if held_out is not None and self.prior_strength == "auto":
             self._choose_strength(held_out, X, moments)
