@@ -46,8 +46,8 @@ _PREPARED = (
     "_name_of",
     "_base_factor",
 )
-#: Fewest images in all for the Gaussian, and for an alpha of 1.
-_LEAST_FOR_GAUSSIAN, _LEAST_FOR_ALPHA = 10, 30
+#: Fewest classes times images for the Gaussian, and for an alpha of 1.
+_LEAST_DATA = 100
 #: Fewest images per class (median) for an alpha of 1; weights may round a 2 down.
 _TWO_IMAGES = 1.5
 #: Candidates for the prior strength, and for 1 / temperature.
@@ -124,8 +124,8 @@ class TaskResGDAClassifier(TrainedClassifier):
         Names of the labels; a sequence in the order of the sorted labels. None: the labels are the
         names.
     alpha : float or "auto", default="auto"
-        Scale of TaskRes's residual. "auto" is 0.5 with one image per class (median) or fewer than
-        30 in all, else 1.
+        Scale of TaskRes's residual. "auto" is 0.5 with one image per class (median) or if n_classes
+        * n_samples is below 100, else 1.
     prior_strength : float or "auto", default="auto"
         How many images per class the names are worth (κ). 0 is the means of the images alone,
         infinity the text alone. "auto" is 8, a name being worth about eight images; from two images
@@ -137,8 +137,9 @@ class TaskResGDAClassifier(TrainedClassifier):
         logits. 0 is TaskRes alone. "auto" is 0.4 / e, but at least 1 and at most 8. Here e is the
         mean probability that zero-shot CLIP gives to the wrong classes of the training images: if
         the names alone are almost always right, TaskRes has few errors to learn from. With fewer
-        than ten classes it is (n_classes - 1) / 9, with fewer than ten images 0, and otherwise 1
-        with ``"class_means"``. Rows without a label raise it, at most to twice as much.
+        than ten classes it is (n_classes - 1) / 9, and otherwise 1 with ``"class_means"``. It is 0
+        if n_classes * n_samples is below 100: little is known then, and the classifier is
+        `TaskResClassifier`. Rows without a label raise it, at most to twice as much.
     calibrate : bool, default=True
         Divide all logits by a temperature: the one nearest to 1 under which held-out images are not
         clearly less likely (two standard errors) than under the best. Labels do not change. The
@@ -374,9 +375,9 @@ class TaskResGDAClassifier(TrainedClassifier):
         """Return the Gaussian's weight, given or as `gaussian_weight` says of "auto"."""
         if self.gaussian_weight != "auto":
             return float(self.gaussian_weight)
-        if n_images < _LEAST_FOR_GAUSSIAN:
-            return 0.0
         n_classes = len(self.classes_)
+        if n_classes * n_images < _LEAST_DATA:
+            return 0.0
         if n_classes < _MANY_CLASSES:
             return (n_classes - 1) / (_MANY_CLASSES - 1)
         if self._class_base.is_from_images:  # class means label their own images well
@@ -560,6 +561,7 @@ def _labels(X, y, mark):
 
 
 def auto_alpha(y, sample_weight=None):
-    """Scale of the residual: 0.5 for one image per class (median) or few images in all, else 1."""
+    """Scale of the residual: 0.5 for one image per class (median) or little data, else 1."""
     counts = np.bincount(y, images(y, sample_weight))
-    return 0.5 if np.median(counts) < _TWO_IMAGES or counts.sum() < _LEAST_FOR_ALPHA else 1.0
+    is_little = len(counts) * counts.sum() < _LEAST_DATA
+    return 0.5 if np.median(counts) < _TWO_IMAGES or is_little else 1.0
