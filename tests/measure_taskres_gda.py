@@ -204,7 +204,7 @@ def part_cost(args):
         base = rng.normal(size=(n_classes, d)).astype(np.float32)
         X = (base[y] + 3 * rng.normal(size=(len(y), d))).astype(np.float32)
         fits = TaskResClassifier(base, alpha=1.0), TaskResGDAClassifier(base)
-        seconds = np.array([[_seconds(clf.fit, X, y) for clf in fits] for _ in range(15)])
+        seconds = np.array([[_seconds(clf.fit, X, y) for clf in fits] for _ in range(40)])
         ratio = np.median(seconds[:, 1] / seconds[:, 0])
         best = seconds.min(axis=0)
         print(
