@@ -51,7 +51,7 @@ class HeldOutGaussian:
         self._centre, self._sigma, self._counts = gaussian.image_centre, sigma, moments.counts
         x = moments.means - gaussian.image_centre
         self._x = sigma.whitened(x)
-        self._prior = sigma.whitened(gaussian.scale * sigma.power(gaussian.directions, 0.5))
+        self._prior = gaussian.scale * sigma.turned(gaussian.directions)
         scale = fitted_scale(x, gaussian.directions)
         self._expected = sigma.whitened(scale * gaussian.directions)
         self._strength = gaussian.strength

@@ -75,16 +75,11 @@ def spread_of_wrong(logits, y):
     y : ndarray of shape (n_samples,)
         Class of each row.
     """
-    wrong = np.ones(logits.shape, dtype=bool)
-    if logits.shape[1] > 2:
-        np.put_along_axis(wrong, y[:, None], False, axis=1)
-    return logits.std(axis=1, where=wrong)
-
-
-def matched(gaussian, taskres, y):
-    """Gaussian logits brought to the spread of TaskRes's, (n_samples, n_classes)."""
-    spread = spread_of_wrong(gaussian, y).mean()
-    return gaussian * (spread_of_wrong(taskres, y).mean() / (spread if spread > 0 else 1))
+    n_classes = logits.shape[1]
+    if n_classes == 2:
+        return logits.std(axis=1)
+    wrong = logits[np.arange(n_classes) != y[:, None]]
+    return wrong.reshape(len(y), n_classes - 1).std(axis=1)
 
 
 def joined(taskres, gaussian, weight):
@@ -325,10 +320,18 @@ class TaskResGDAClassifier(TrainedClassifier):
 
     def _fit(self, X, y, sample_weight, views, unlabeled=None):
         data = X, y, sample_weight, views
-        self._fit_taskres(*data)  # first: NumPy's threads would slow torch's down
+        # NumPy's part comes before the training, so that its threads, which stay awake for a while,
+        # are out of the way when torch decomposes the covariance.
+        moments = class_moments(*data)
+        n_unlabeled = 0 if unlabeled is None else unlabeled.n_images
+        weight = self._weight(moments.counts.sum() + n_unlabeled, X, y, sample_weight)
+        self._fit_taskres(*data)
+        self._gaussian = None
+        self.prior_strength_ = self._first_strength()
         self.gaussian_weight_ = self.gaussian_scale_ = 0.0
         self.temperature_ = 1.0
-        self._fit_gaussian(data, unlabeled)
+        if weight:
+            self._fit_gaussian(data, unlabeled, moments, weight)
         self.coef_, self.intercept_ = self._join(self.taskres_.coef_, self._gaussian_map())
 
     def _fit_taskres(self, X, y, sample_weight, views):
@@ -344,22 +347,14 @@ class TaskResGDAClassifier(TrainedClassifier):
         self.taskres_, self.history_, self.n_iter_ = taskres, taskres.history_, taskres.n_iter_
         self.n_parameters_ = taskres.n_parameters_
 
-    def _fit_gaussian(self, data, unlabeled):
+    def _fit_gaussian(self, data, unlabeled, moments, weight):
         X, y, sample_weight, _ = data
-        moments = class_moments(*data)
-        has_prior = not self._class_base.is_from_images  # class means are none for themselves
-        strength = DEFAULT_STRENGTH if self.prior_strength == "auto" else self.prior_strength
-        self.prior_strength_ = float(strength) if has_prior else 0.0
-        n_unlabeled = 0 if unlabeled is None else unlabeled.n_images
-        weight = self._weight(moments.counts.sum() + n_unlabeled, X, y, sample_weight)
-        self._gaussian = (
-            text_gaussian(moments, self.base_, self.prior_strength_) if weight else None
-        )
+        self._gaussian = text_gaussian(moments, self.base_, self.prior_strength_)
         if self._gaussian is None:
             return
         held_out, chooses = None, self.prior_strength == "auto" or self.calibrate
         can_hold_out = images_per_class(y) >= 2 and len(y) >= _LEAST_FOR_CHOICES
-        if chooses and has_prior and can_hold_out:
+        if chooses and can_hold_out and not self._class_base.is_from_images:
             held_out = HeldOutGaussian(data, moments, self._gaussian)
         if held_out is not None and self.prior_strength == "auto":
             self._choose_strength(held_out, X, moments)
@@ -370,6 +365,12 @@ class TaskResGDAClassifier(TrainedClassifier):
         if unlabeled is not None:
             self._learn_from(unlabeled, moments, data)
         self.n_parameters_ += self.base_.size + len(self.base_)
+
+    def _first_strength(self):
+        """Return the prior strength as given, or as "auto" begins."""
+        if self._class_base.is_from_images:  # class means know no prior
+            return 0.0
+        return float(DEFAULT_STRENGTH if self.prior_strength == "auto" else self.prior_strength)
 
     def _weight(self, n_images, X, y, sample_weight):
         """Return the Gaussian's weight, given or as `gaussian_weight` says of "auto"."""
@@ -389,11 +390,13 @@ class TaskResGDAClassifier(TrainedClassifier):
     def _choose_strength(self, held_out, X, moments):
         """Take another prior strength if held-out images are clearly more likely under it."""
         rows = unit(X[held_out.rows].astype(self.base_.dtype, copy=False))
-        taskres = rows @ self.taskres_.coef_.T
-        found = [
-            sharpest(matched(held_out.logits(k), taskres, held_out.y), held_out.y)
-            for k in _STRENGTHS
-        ]
+        wanted = spread_of_wrong(rows @ self.taskres_.coef_.T, held_out.y).mean()
+        found = []
+        for strength in _STRENGTHS:
+            logits = held_out.logits(strength)
+            spread = spread_of_wrong(logits, held_out.y).mean()
+            logits *= wanted / spread if spread > 0 else 1
+            found.append(sharpest(logits, held_out.y))
         chosen = nearest_within(_STRENGTHS, found, DEFAULT_STRENGTH)
         if chosen != self.prior_strength_:
             self.prior_strength_ = chosen
