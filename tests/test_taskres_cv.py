@@ -536,8 +536,10 @@ def test_without_refit():
     best = search.fit(X, y).best_params_
     search.set_params(refit=False).fit(X, y)
     assert search.best_params_ == best
-    with pytest.raises(sklearn.exceptions.NotFittedError):
+    with pytest.raises(sklearn.exceptions.NotFittedError, match="searched with refit=False"):
         search.predict(X)
+    with pytest.raises(sklearn.exceptions.NotFittedError, match="not fitted yet"):
+        sklearn.base.clone(search).predict(X)
 
 
 class Counter(Callback):

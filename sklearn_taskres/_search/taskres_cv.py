@@ -9,6 +9,7 @@ import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, clone
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import ParameterGrid, StratifiedKFold, check_cv
 from sklearn.utils import _safe_indexing, check_random_state, indexable
@@ -299,6 +300,11 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
     # prediction, by the best estimator --------------------------------------------------------
 
     def _fitted(self) -> TaskResClassifier:
+        if hasattr(self, "cv_results_") and not hasattr(self, "best_estimator_"):
+            raise NotFittedError(
+                f"This {type(self).__name__} searched with refit=False, so nothing was fitted on "
+                f"all rows. Pass refit=True, or fit a TaskResClassifier with best_params_."
+            )
         check_is_fitted(self)
         return self.best_estimator_
 
