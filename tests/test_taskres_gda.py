@@ -1,6 +1,10 @@
 """TaskResGDAClassifier against formulas with explicit inverses, and its properties."""
 
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -432,3 +436,20 @@ def test_float32_gives_float64_s_labels_and_a_pickle_can_add_classes():
     assert_allclose(single.coef_, wide.coef_, rtol=1e-2, atol=2e-2)
     again = pickle.loads(pickle.dumps(single))  # noqa: S301
     assert_array_equal(again.add_classes({9: t[0]}).coef_, single.add_classes({9: t[0]}).coef_)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_forked_after_the_closed_form_does_not_wait():
+    """OpenMP's threads do not survive the fork; in a process in which nothing else was trained."""
+    code = """
+import numpy as np
+from children import run_in_child
+from sklearn_taskres import GDAClassifier
+rng = np.random.default_rng(0)
+t, y = rng.normal(size=(60, 512)), np.repeat(np.arange(60), 8)
+X = t[y] + rng.normal(size=(480, 512))
+clf = GDAClassifier(t, prior="text").fit(X, y)
+assert run_in_child(lambda: clf.fit(X, y)) == 0
+"""
+    how = {"cwd": Path(__file__).parent, "env": {**os.environ, "OMP_NUM_THREADS": "2"}}
+    subprocess.run([sys.executable, "-c", code], check=True, **how)  # noqa: S603 (our own code)

@@ -320,17 +320,18 @@ class TaskResGDAClassifier(TrainedClassifier):
 
     def _fit(self, X, y, sample_weight, views, unlabeled=None):
         data = X, y, sample_weight, views
+        n_unlabeled = 0 if unlabeled is None else unlabeled.n_images
+        n_images = images(y, sample_weight).sum() + n_unlabeled
+        weight = self._weight(n_images, X, y, sample_weight)
         # NumPy's part comes before the training, so that its threads, which stay awake for a while,
         # are out of the way when torch decomposes the covariance.
-        moments = class_moments(*data)
-        n_unlabeled = 0 if unlabeled is None else unlabeled.n_images
-        weight = self._weight(moments.counts.sum() + n_unlabeled, X, y, sample_weight)
+        moments = class_moments(*data) if weight else None
         self._fit_taskres(*data)
         self._gaussian = None
         self.prior_strength_ = self._first_strength()
         self.gaussian_weight_ = self.gaussian_scale_ = 0.0
         self.temperature_ = 1.0
-        if weight:
+        if moments is not None:
             self._fit_gaussian(data, unlabeled, moments, weight)
         self.coef_, self.intercept_ = self._join(self.taskres_.coef_, self._gaussian_map())
 
