@@ -12,7 +12,7 @@ from ._cpu import has_bfloat16_units
 #: Values of every ``precision`` parameter of the package.
 PRECISIONS = ("auto", "float32", "bfloat16")
 #: Multiplications of a matrix product that are worth a thread.
-_WORTH_A_THREAD = 3 * 2**20
+_WORTH_A_THREAD = 2 * 2**20
 
 
 def resolve_device(device=None, dtype="float32"):

@@ -74,11 +74,16 @@ def images_per_weight(weight):
     return max(1.0, len(weight) / total) if total > 0 else 1.0
 
 
-def class_moments(X, y, sample_weight=None, views=None):
+def class_moments(X, y, sample_weight=None, views=None, *, product=np.matmul):
     """Return counts, means and the scatter within classes of unit rows.
 
-    Parameters are those of :func:`gaussian_classifier`. The views of an image share its weight
-    with the clean row, so that they change no count.
+    Parameters
+    ----------
+    X, y, sample_weight, views
+        Those of :func:`gaussian_classifier`. The views of an image share its weight with the clean
+        row, so that they change no count.
+    product : callable
+        Multiplies two matrices.
 
     Returns
     -------
@@ -95,7 +100,7 @@ def class_moments(X, y, sample_weight=None, views=None):
         means += class_sums(unit(rows), y[part], share[part], len(means))
     for part, rows in _all_chunks(slots):
         centred = (unit(rows) - means[y[part]]) * (weight[part, None] ** 0.5).astype(dtype)
-        scatter += centred.T @ centred
+        scatter += product(centred.T, centred)
     return ClassMoments(counts.astype(dtype), means, scatter)
 
 

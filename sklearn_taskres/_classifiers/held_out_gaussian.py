@@ -10,7 +10,7 @@ import numpy as np
 
 from .._formulas import unit
 from .gaussian import images
-from .text_gaussian import fitted_scale
+from .text_gaussian import Covariance, fitted_scale
 
 #: Images that are enough to choose by, and images of a class that are always held out.
 _ENOUGH_ROWS, _ENOUGH_FOLDS = 100, 5
@@ -46,16 +46,18 @@ class HeldOutGaussian:
     """
 
     def __init__(self, data, moments, gaussian):
+        from torch import from_numpy
+
         X, y, sample_weight, views = data
-        sigma = gaussian.sigma
-        self._centre, self._sigma, self._counts = gaussian.image_centre, sigma, moments.counts
-        x = moments.means - gaussian.image_centre
-        self._x = sigma.whitened(x)
-        self._prior = gaussian.scale * sigma.turned(gaussian.directions)
-        scale = fitted_scale(x, gaussian.directions)
-        self._expected = sigma.whitened(scale * gaussian.directions)
+        self._sigma = Covariance(*map(from_numpy, (gaussian.sigma.values, gaussian.sigma.vectors)))
+        self._centre, self._counts = map(from_numpy, (gaussian.image_centre, moments.counts))
+        directions = from_numpy(gaussian.directions)
+        x = from_numpy(moments.means) - self._centre
+        self._x = self._sigma.whitened(x)
+        self._prior = gaussian.scale * self._sigma.turned(directions)
+        self._expected = self._sigma.whitened(fitted_scale(x, directions) * directions)
         self._strength = gaussian.strength
-        weight = images(y, sample_weight).astype(x.dtype)
+        weight = images(y, sample_weight).astype(moments.means.dtype)
         folds, step = _folds(X, y), -(-(len(x) ** 2) // _MOST_LOGITS)
         self._folds = [self._fold(X, y, weight, views, rows, step) for rows in folds]
         self.rows = np.concatenate([rows[::step] for rows in folds])
@@ -63,34 +65,37 @@ class HeldOutGaussian:
 
     def _fold(self, X, y, weight, views, rows, step):
         """Return what :func:`_logits` needs of every step-th image of a fold."""
-        clean = unit(X[rows].astype(self._x.dtype, copy=False))
+        from torch import from_numpy
+
+        clean, slots = (a if a is None else a[rows].astype(weight.dtype) for a in (X, views))
+        c, w, clean = map(from_numpy, (y[rows], weight[rows, None], unit(clean)))
         z = seen = self._sigma.whitened(clean - self._centre)
         if views is not None:
-            slots = unit(views[rows].astype(clean.dtype, copy=False))
-            mean = (clean + slots.sum(axis=1)) / (1 + slots.shape[1])
+            slots = from_numpy(unit(slots))
+            mean = (clean + slots.sum(dim=1)) / (1 + slots.shape[1])
             seen = self._sigma.whitened(mean - self._centre)
         # Counts and means without any of the images.
-        counts, x, c = self._counts.copy(), self._x.copy(), y[rows]
-        counts[c] = np.maximum(counts[c] - weight[rows], 0)
+        counts, x = self._counts.clone(), self._x.clone()
+        counts[c] = (counts[c] - w[:, 0]).clamp(min=0)
         left = counts[c, None]
-        moved = (self._counts[c, None] * x[c] - weight[rows, None] * seen) / (left + (left == 0))
-        x[c] = np.where(left > 0, moved, 0)
+        moved = (self._counts[c, None] * x[c] - w * seen) / (left + (left == 0))
+        x[c] = moved * (left > 0)
         # Deviation e of an image of weight w from what the others let expect, of variance
         # (1 / w + 1 / (n + κ)) Σ.
-        z, seen, c, w = z[::step], seen[::step], c[::step], weight[rows, None][::step]
-        worth = np.maximum(counts[c, None] + self._strength, _LEAST)
+        z, seen, c, w = z[::step], seen[::step], c[::step], w[::step]
+        worth = (counts[c, None] + self._strength).clamp(min=_LEAST)
         expected = self._expected[c]
         e = seen - expected - counts[c, None] / worth * (x[c] - expected)
-        room = self._counts.sum() * (1 / w + 1 / worth) - (e * e).sum(axis=1, keepdims=True)
+        room = self._counts.sum() * (1 / w + 1 / worth) - (e * e).sum(dim=1, keepdim=True)
         m, d = self._prior, x - self._prior
         z_m, z_d, e_d = z @ m.T, z @ d.T, e @ d.T
-        e_m = (e * z).sum(axis=1, keepdims=True) - e @ m.T
-        squares = ((a * b).sum(axis=1) for a, b in ((m, m), (m, d), (d, d)))
+        e_m = (e * z).sum(dim=1, keepdim=True) - e @ m.T
+        squares = ((a * b).sum(dim=1) for a, b in ((m, m), (m, d), (d, d)))
         return counts, room, z_m, z_d, e_m, e_d, *squares
 
     def logits(self, strength):
-        """Logits (n_held, K) for a prior strength κ."""
-        return np.concatenate([_logits(strength, *fold) for fold in self._folds])
+        """Logits (n_held, K) for a prior strength κ, as an array of NumPy's."""
+        return np.concatenate([_logits(strength, *fold).numpy() for fold in self._folds])
 
 
 def _logits(strength, counts, room, z_m, z_d, e_m, e_d, mm, md, dd):
@@ -99,7 +104,7 @@ def _logits(strength, counts, room, z_m, z_d, e_m, e_d, mm, md, dd):
     All products with the means are sums of products with m and d, which no strength changes: z_m
     is z·m, e_m is e·(z - m), mm is m·m, and so on. The covariance is the whole one without e eᵀ.
     """
-    share = counts / np.maximum(counts + strength, _LEAST)
+    share = counts / (counts + strength).clamp(min=_LEAST)
     along = e_m - share * e_d
     squares = mm + 2 * share * md + share**2 * dd
     return z_m + share * z_d - squares / 2 - along**2 / (2 * room)
@@ -121,9 +126,10 @@ def _folds(X, y):
 
 def log_likelihoods(logits, y):
     """Logarithm of the probability of the true class of each row, in float64."""
-    logits = logits.astype(np.float64)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted[np.arange(len(y)), y] - np.log(np.exp(shifted).sum(axis=1))
+    from torch import from_numpy
+    from torch.nn.functional import cross_entropy
+
+    return -cross_entropy(from_numpy(logits).double(), from_numpy(y), reduction="none").numpy()
 
 
 def nearest_within(candidates, likelihoods, default):

@@ -4,6 +4,7 @@ The formula of the join comes first, then the estimator, which has a TaskResClas
 :class:`.text_gaussian.TextGaussian`.
 """
 
+import functools
 from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any, Literal, Self
@@ -33,7 +34,7 @@ from .gaussian import class_moments, images, images_per_weight
 from .held_out_gaussian import HeldOutGaussian, log_likelihoods, nearest_within
 from .taskres import TaskResClassifier
 from .text_gaussian import DEFAULT_STRENGTH, Covariance, TextGaussian, text_gaussian
-from .training import TrainedClassifier
+from .training import TrainedClassifier, torch_product
 from .unlabeled import UnlabeledImages, merged, unlabeled_rows
 
 #: What `_prepare` finds out, and the TaskRes inside needs, too.
@@ -85,6 +86,11 @@ def spread_of_wrong(logits, y):
 def joined(taskres, gaussian, weight):
     """Weighted mean of two arrays, (A + w·W) / (1 + w): the same for weights and intercepts."""
     return (taskres + weight * gaussian) / (1 + weight)
+
+
+def probabilities(coef, intercept, z):
+    """Return the probabilities (n, K) of the classes for unit rows z (n, D)."""
+    return softmax(torch_product(z, coef.T) + intercept, axis=1)
 
 
 def doubts(logits, y):
@@ -323,9 +329,7 @@ class TaskResGDAClassifier(TrainedClassifier):
         n_unlabeled = 0 if unlabeled is None else unlabeled.n_images
         n_images = images(y, sample_weight).sum() + n_unlabeled
         weight = self._weight(n_images, X, y, sample_weight)
-        # NumPy's part comes before the training, so that its threads, which stay awake for a while,
-        # are out of the way when torch decomposes the covariance.
-        moments = class_moments(*data) if weight else None
+        moments = class_moments(*data, product=torch_product) if weight else None
         self._fit_taskres(*data)
         self._gaussian = None
         self.prior_strength_ = self._first_strength()
@@ -391,7 +395,8 @@ class TaskResGDAClassifier(TrainedClassifier):
     def _choose_strength(self, held_out, X, moments):
         """Take another prior strength if held-out images are clearly more likely under it."""
         rows = unit(X[held_out.rows].astype(self.base_.dtype, copy=False))
-        wanted = spread_of_wrong(rows @ self.taskres_.coef_.T, held_out.y).mean()
+        taskres = torch_product(rows, self.taskres_.coef_.T)
+        wanted = spread_of_wrong(taskres, held_out.y).mean()
         found = []
         for strength in _STRENGTHS:
             logits = held_out.logits(strength)
@@ -422,8 +427,8 @@ class TaskResGDAClassifier(TrainedClassifier):
             n_labeled = moments.counts.sum()
             self.gaussian_weight_ *= 1 + unlabeled.n_images / (unlabeled.n_images + n_labeled)
         for _ in range(_ROUNDS):
-            coef, intercept = self._join(self.taskres_.coef_, self._gaussian_map())
-            soft = unlabeled.moments(lambda z: softmax(z @ coef.T + intercept, axis=1))  # noqa: B023
+            linear_map = self._join(self.taskres_.coef_, self._gaussian_map())
+            soft = unlabeled.moments(functools.partial(probabilities, *linear_map))
             self._gaussian = text_gaussian(merged(moments, soft), self.base_, self.prior_strength_)
             self.gaussian_scale_ = self._matching_scale(*data[:3])
 
@@ -433,8 +438,9 @@ class TaskResGDAClassifier(TrainedClassifier):
         weights, intercept = self._gaussian_map()
         for part, rows in chunks(X):
             z = unit(rows)
-            spreads[0, part] = spread_of_wrong(z @ self.taskres_.coef_.T, y[part])
-            spreads[1, part] = spread_of_wrong(z @ weights.T + intercept, y[part])
+            taskres, gaussian = (torch_product(z, W.T) for W in (self.taskres_.coef_, weights))
+            spreads[0, part] = spread_of_wrong(taskres, y[part])
+            spreads[1, part] = spread_of_wrong(gaussian + intercept, y[part])
         taskres, gaussian = np.average(spreads, axis=1, weights=sample_weight)
         return float(taskres / gaussian) if gaussian > 0 else 0.0
 

@@ -6,11 +6,12 @@ they are computed; :func:`text_gaussian` puts them together.
 
 Rows z are unit, x̄_c (K, D) are the means of the images of each class, n_c their numbers, t_c raw
 class embeddings. The estimate is torch's, whose eigendecomposition took half of NumPy's time
-(512 x 512 on an AMD EPYC); what prediction and held-out images need are NumPy's arrays. The
+(512 x 512 on an AMD EPYC); what is kept of it are NumPy's arrays, for prediction without torch. The
 formulas take both.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -61,9 +62,9 @@ def observed_precision(covariance, counts, strength):
 class Covariance:
     """The covariance Σ of images within a class, (D, D), by its eigenvectors."""
 
-    #: Eigenvalues (D,), positive, and eigenvectors (D, D), a column each.
-    values: np.ndarray
-    vectors: np.ndarray
+    #: Eigenvalues (D,), positive, and eigenvectors (D, D), a column each: arrays, or tensors.
+    values: Any
+    vectors: Any
 
     def turned(self, rows):
         """Rows (K, D) along the eigenvectors: Σ^½ times these rows, whitened."""

@@ -41,11 +41,7 @@ class TrainedClassifier(BaseCLIPClassifier):
         return super()._prepare(X, y, sample_weight)
 
     def _zero_shot_logits(self, X):
-        """Let torch multiply: NumPy's threads would hold the cores for the first tenth of a fit."""
-        import torch
-
-        rows, classifier = unit(X), scaled_classifier(self.base_, self.logit_scale_)
-        return (torch.from_numpy(rows) @ torch.from_numpy(classifier).T).numpy()
+        return torch_product(unit(X), scaled_classifier(self.base_, self.logit_scale_).T)
 
     def _train(self, formula, rows, y, sample_weight, **how):
         """Learn the arrays of a formula; see :func:`~sklearn_taskres._training.train`.
@@ -66,6 +62,20 @@ class TrainedClassifier(BaseCLIPClassifier):
         names = ("batch_size", "device", "precision", "verbose")
         ours = {name: getattr(self, name) for name in names}
         return train(formula, rows, y, sample_weight, **{**ours, **how})
+
+
+def torch_product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """Product of two matrices of one dtype by torch, on the CPU, in a fit that trains, too.
+
+    NumPy's threads stay awake for a while after a product, up to a tenth of a second, and hold the
+    cores that torch trains or decomposes on.
+    """
+    import torch
+
+    from .._device import resolve_device
+
+    resolve_device("cpu")  # keeps a child that forks later from waiting forever
+    return (torch.from_numpy(a) @ torch.from_numpy(b)).numpy()
 
 
 def check_callbacks(callbacks: Callbacks) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 from .._formulas import unit
 from .._rows import chunks, working_dtype
 from .gaussian import ClassMoments
+from .training import torch_product
 
 #: What an image without a label counts, compared with one that has a label.
 _WEIGHT = 0.3
@@ -51,7 +52,7 @@ class UnlabeledImages:
         self._second = np.zeros((d, d), dtype=dtype)  # the same, whatever the classes are
         for part, rows in chunks(X):
             z = unit(rows)
-            self._second += (z * self._weight[part, None]).T @ z
+            self._second += torch_product((z * self._weight[part, None]).T, z)
 
     def moments(self, probabilities):
         """Moments of the classes (K, ...) in which each image has its probabilities.
@@ -69,10 +70,11 @@ class UnlabeledImages:
         for part, rows in chunks(self._X):
             z = unit(rows)
             shares = (probabilities(z) * self._weight[part, None]).astype(z.dtype)
-            totals.append((shares.sum(axis=0), shares.T @ z))
+            totals.append((shares.sum(axis=0), torch_product(shares.T, z)))
         counts, sums = (sum(parts[1:], start=parts[0]) for parts in zip(*totals, strict=True))
         means = sums / np.maximum(counts, np.finfo(sums.dtype).tiny)[:, None]
-        return ClassMoments(counts, means, self._second - (means * counts[:, None]).T @ means)
+        scatter = self._second - torch_product((means * counts[:, None]).T, means)
+        return ClassMoments(counts, means, scatter)
 
 
 def merged(one, other):
@@ -80,5 +82,5 @@ def merged(one, other):
     counts = one.counts + other.counts
     share = (other.counts / counts)[:, None]
     apart = other.means - one.means
-    between = (apart * (one.counts[:, None] * share)).T @ apart
+    between = torch_product((apart * (one.counts[:, None] * share)).T, apart)
     return ClassMoments(counts, one.means + share * apart, one.scatter + other.scatter + between)
