@@ -131,7 +131,8 @@ class OpenClassesMixin:
     def add_classes(self, classes: NewClasses) -> Self:
         """Return a fitted classifier that also knows classes without training images.
 
-        A new class gets its zero-shot weights; what was learned for the others is kept as it is.
+        A new class gets the weights that a name without images has in the method: those of
+        zero-shot, as a rule. What was learned for the others is kept as it is.
 
         Parameters
         ----------
@@ -158,7 +159,9 @@ class OpenClassesMixin:
             )
         by_label = self._by_label(classes)
         labels = self._new_labels(by_label)
-        new = self._new_rows(self._embed_new_classes(list(by_label.values())))
+        values = list(by_label.values())
+        names = [value if isinstance(value, str) else None for value in values]
+        new = self._new_rows(self._embed_new_classes(values), names)
         order = np.argsort(np.concatenate([self.classes_, labels]), kind="stable")
         grown = self._with_class_arrays(
             lambda name: np.concatenate(
@@ -232,8 +235,11 @@ class OpenClassesMixin:
     def _embed_names(self, names):
         return self._class_base.embed_names(names)
 
-    def _new_rows(self, base):
-        """Rows of every array in `_class_arrays` but `classes_` for classes that were not seen."""
+    def _new_rows(self, base, names):
+        """Rows of every array in `_class_arrays` but `classes_` for classes that were not seen.
+
+        `base` are their raw embeddings, `names` their names, None if the embedding was given.
+        """
         return {"base_": base, "coef_": scaled_classifier(base, self.logit_scale_)}
 
     def _with_class_arrays(self, rows_of):

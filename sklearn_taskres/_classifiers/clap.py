@@ -79,9 +79,7 @@ class CLAPClassifier(TrainedClassifier):
         ``"class_means"`` takes the mean embedding of each class's images, for encoders without a
         text side. Change it whenever the images were embedded by another model.
     class_names : dict of label to str, sequence of str, or None
-        Names of the labels. A sequence is in the order of the sorted labels; if there are fewer
-        labels than names, as in a fold that lacks a class, integer labels index it from 0, and a
-        warning says so. Pass a dict if labels count from 1. None: the labels are the names.
+        Names of the labels, as in `TaskResClassifier`. None: the labels are the names.
     penalty : float or "auto", default="auto"
         Penalty λ. "auto" is the method: for each class the mean zero-shot probability of the true
         class over its images. A number replaces it, the same for all classes: 0 lets the weights
@@ -104,14 +102,9 @@ class CLAPClassifier(TrainedClassifier):
     class_weight : dict of label to float, "balanced" or None, default=None
         Weights of the classes in the loss. "balanced" evens out classes of unequal size.
     callbacks : list of skorch callbacks or None, default=None
-        Cloned, and notified while W is learned. There is no validation set: monitor "train_loss",
-        and score with ``on_train=True``. They are part of a pickle, as any parameter.
-    device : str, torch.device or None, default=None
-        Where to train. None takes CUDA, MPS or the CPU, in this order. The fitted classifier is
-        NumPy whatever it was trained on; give the device as a str, and its pickle needs no torch.
-    precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Precision of the matrix products in training. "auto" and "float32" are that of X;
-        "bfloat16" lowers the products of float32, never those of float64.
+        As in `TaskResClassifier`, notified while W is learned.
+    device, precision
+        Where and how to train, as in `TaskResClassifier`; the precision "auto" is "float32".
     random_state : int, RandomState instance or None, default=None
         Order of the images in the batches, and which view is drawn; with one batch per epoch and no
         views it has no influence.
@@ -177,7 +170,6 @@ class CLAPClassifier(TrainedClassifier):
     _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
         **TrainedClassifier._parameter_constraints,
         "penalty": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
     }
     _class_arrays = (*TrainedClassifier._class_arrays, "weights_", "penalty_")
@@ -233,8 +225,6 @@ class CLAPClassifier(TrainedClassifier):
             sample_weight,
             optimizer="SGD",
             momentum=_MOMENTUM,
-            lr=self.lr,
-            max_epochs=self.max_epochs,
             rng=check_random_state(self.random_state),
         )
         self.weights_ = clap_weights(self.base_, learned["x"], reach.astype(X.dtype))
@@ -248,6 +238,6 @@ class CLAPClassifier(TrainedClassifier):
         zero_shot = unit(X) @ scaled_classifier(self.base_, self.logit_scale_).T
         return zero_shot_confidence(zero_shot, y, sample_weight)
 
-    def _new_rows(self, base):
+    def _new_rows(self, base, names):
         unknown = np.full(len(base), np.nan, dtype=base.dtype)
-        return {**super()._new_rows(base), "weights_": base, "penalty_": unknown}
+        return {**super()._new_rows(base, names), "weights_": base, "penalty_": unknown}

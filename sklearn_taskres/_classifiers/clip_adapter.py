@@ -8,7 +8,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._formulas import Formula, scaled_classifier, unit
 from .._typing import Base, Callbacks, ClassNames, ClassWeight, Device, Precision, RandomState
-from .training import TrainedClassifier, auto_max_epochs
+from .training import TrainedClassifier
 
 
 def relu(rows):
@@ -47,14 +47,10 @@ class CLIPAdapterClassifier(TrainedClassifier):
     Parameters
     ----------
     base : CLIPTextFeaturizer, array-like of shape (n_classes, n_features), "class_means" or None
-        Where the class embeddings t come from. None is ``CLIPTextFeaturizer()``, the CLIP that
-        `CLIPFeaturizer` takes by default. Rows of an array are named by `class_names`, or else by
-        the sorted labels. ``"class_means"`` takes the mean embedding of each class's images and
-        needs no text. Change it whenever the images were embedded by another model.
+        Class embeddings t, as in `TaskResClassifier`, except that the norm of
+        array rows has no influence. Change it whenever the images were embedded by another model.
     class_names : dict of label to str, sequence of str, or None
-        Names of the labels. A sequence is in the order of the sorted labels; if there are fewer
-        labels than names, as in a fold that lacks a class, integer labels index it from 0, and a
-        warning says so. Pass a dict if labels count from 1. None: the labels are the names.
+        Names of the labels, as in `TaskResClassifier`. None: the labels are the names.
     branch : {"image", "text", "text-direct", "text-additive"}, default="image"
         What is adapted. "image": f' = (1 - r) f + r φ(f), the paper's best. "text":
         t' = (1 - r) t + r φ(t). The last two are the ablations of the TaskRes paper [2]_:
@@ -68,8 +64,8 @@ class CLIPAdapterClassifier(TrainedClassifier):
     reduction : int, default=4
         The hidden layer has ``n_features // reduction`` units, at least one.
     base_norm : float or None, default=None
-        Mean norm to which the rows of t are scaled. It changes `base_` alone: the network has no
-        biases, so no length, of t or of an image, changes a label, a logit or a step.
+        Mean norm to which the rows of t are scaled. It changes `base_` alone: to a network without
+        biases, no length matters.
     logit_scale : float or None, default=None
         Frozen logit scale 1/τ. None takes the CLIP's own, or 100 if the base is not text.
     lr : float, default=1e-3
@@ -84,14 +80,9 @@ class CLIPAdapterClassifier(TrainedClassifier):
     class_weight : dict of label to float, "balanced" or None, default=None
         Weights of the classes in the loss. "balanced" evens out classes of unequal size.
     callbacks : list of skorch callbacks or None, default=None
-        Cloned, and notified in training. There is no validation set: monitor "train_loss", and
-        score with ``on_train=True``. They are part of a pickle, as any parameter.
-    device : str, torch.device or None, default=None
-        Where to train. None takes CUDA, MPS or the CPU, in this order. The fitted classifier is
-        NumPy whatever it was trained on; give the device as a str, and its pickle needs no torch.
-    precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Precision of the matrix products in training. "auto" and "float32" are that of X;
-        "bfloat16" lowers the products of float32, never those of float64.
+        As in `TaskResClassifier`.
+    device, precision
+        Where and how to train, as in `TaskResClassifier`; the precision "auto" is "float32".
     random_state : int, RandomState instance or None, default=None
         Start weights, the same on every device, and then the order of the images in the batches.
     verbose : int, default=0
@@ -130,17 +121,13 @@ class CLIPAdapterClassifier(TrainedClassifier):
 
     Notes
     -----
-    The paper trains at a learning rate of 1e-5, its re-runs with other rates and optimizers. The
-    defaults here were chosen on dtd (CLIP ViT-B/32, 1, 4 and 16 shots, two draws, judged on the
-    rest of the validation images): Adam at 1e-5 and r = 0.2 stays within 1.5 points of zero-shot,
-    SGD with momentum at 1e-3 to 0.1 needs another rate for each `ratio`, and Adam at 1e-3 was
-    within 2 points of the best for every shot count and for r = 0.2 and 0.6.
+    The paper trains at a learning rate of 1e-5. On dtd (ViT-B/32, judged on validation images) Adam
+    then stays within 1.5 points of zero-shot, and 1e-3 was within 2 points of the best rate.
 
     A step costs four matrix products of ``batch_size x n_hidden x n_features`` and those of a
     cosine classifier. A text branch adapts all classes in each step, and none in prediction; the
-    image branch adapts every image that it predicts. Views are used as by
-    :class:`TaskResClassifier`. `add_classes` sends new class embeddings through the network on a
-    text branch. There is no early stopping and no selection: the last epoch is the model.
+    image branch adapts every image that it predicts. `add_classes` sends new class embeddings
+    through the network on a text branch. There is no early stopping: the last epoch is the model.
 
     References
     ----------
@@ -169,7 +156,6 @@ class CLIPAdapterClassifier(TrainedClassifier):
         "branch": [StrOptions({"image", "text", "text-direct", "text-additive"})],
         "ratio": [Interval(Real, 0, 1, closed="both")],
         "reduction": [Interval(Integral, 1, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
     }
@@ -215,22 +201,14 @@ class CLIPAdapterClassifier(TrainedClassifier):
 
     def _fit(self, X, y, sample_weight, views):
         rng = check_random_state(self.random_state)
-        automatic = self.max_epochs == "auto"
-        constants = {
-            "t": self.base_,
-            "scale": self.logit_scale_,
-            "on_image": self.branch == "image",
-            **self._mixture(),
-        }
+        on_image = self.branch == "image"
+        constants = {"t": self.base_, "scale": self.logit_scale_, "on_image": on_image}
         learned = self._train(
-            Formula(clip_adapter_logits, self._start(rng), constants),
+            Formula(clip_adapter_logits, self._start(rng), constants | self._mixture()),
             X if views is None else views,
             y,
             sample_weight,
-            lr=self.lr,
-            max_epochs=auto_max_epochs(y, self.batch_size, many=50)
-            if automatic
-            else self.max_epochs,
+            max_epochs=self._epochs(y, self.batch_size, many=50),
             rng=rng,
             weight_decay=self.weight_decay,
         )
@@ -267,5 +245,5 @@ class CLIPAdapterClassifier(TrainedClassifier):
     def _logits(self, X):
         return super()._logits(self._adapted(X) if self.branch == "image" else X)
 
-    def _new_rows(self, base):
+    def _new_rows(self, base, names):
         return {"base_": base, "coef_": self._coef(base)}

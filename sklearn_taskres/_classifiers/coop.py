@@ -1,7 +1,7 @@
 """Context optimisation: the words around the class names, learned through CLIP's text tower."""
 
 from numbers import Integral, Real
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -9,17 +9,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._class_base.names import class_names_of
 from .._formulas import Formula, scaled_classifier, unit
-from .._typing import (
-    Base,
-    Callbacks,
-    ClassNames,
-    ClassWeight,
-    Device,
-    NewClasses,
-    Precision,
-    RandomState,
-)
-from .training import TrainedClassifier, auto_max_epochs
+from .._typing import Base, Callbacks, ClassNames, ClassWeight, Device, Precision, RandomState
+from .training import TrainedClassifier
 
 #: Standard deviation of context vectors that start at random.
 _START_STD = 0.02
@@ -50,9 +41,7 @@ class CoOpClassifier(TrainedClassifier):
         whenever the images were embedded by another model. Arrays and "class_means" have no text
         tower and are refused.
     class_names : dict of label to str, sequence of str, or None
-        Names of the labels. A sequence is in the order of the sorted labels; if there are fewer
-        labels than names, as in a fold that lacks a class, integer labels index it from 0, and a
-        warning says so. Pass a dict if labels count from 1. None: the labels are the names.
+        Names of the labels, as in `TaskResClassifier`. None: the labels are the names.
     n_context : int, default=16
         Number of context vectors M. Lower it if the model reads few tokens (the error says how
         many fit; "glyph-clip" reads 16 in all) and if images are few: 4 is the other published
@@ -85,14 +74,11 @@ class CoOpClassifier(TrainedClassifier):
     class_weight : dict of label to float, "balanced" or None, default=None
         Weights of the classes in the loss. "balanced" evens out classes of unequal size.
     callbacks : list of skorch callbacks or None, default=None
-        Cloned, and notified while the context is learned. There is no validation set: monitor
-        "train_loss". They are part of a pickle, as any parameter.
+        As in `TaskResClassifier`, notified while the context is learned.
     device : str, torch.device or None, default=None
-        Where to train, and where the text tower is loaded. None takes the device of `base`. The
-        fitted classifier is NumPy; give the device as a str, and its pickle needs no torch.
+        Where to train, and where the text tower is loaded. None takes the device of `base`.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Precision of the matrix products in training. "auto" and "float32" are that of the text
-        tower, float32; "bfloat16" lowers it.
+        As in `TaskResClassifier`, except that "auto" is "float32".
     random_state : int, RandomState instance or None, default=None
         Start of the context, and the order of the images in the batches.
     verbose : int, default=0
@@ -173,7 +159,6 @@ class CoOpClassifier(TrainedClassifier):
         "class_specific": ["boolean"],
         "class_token_position": [StrOptions({"end", "middle"})],
         "context_init": [None, str],
-        "lr": [Interval(Real, 0, None, closed="neither")],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
     }
@@ -247,8 +232,7 @@ class CoOpClassifier(TrainedClassifier):
         tower = self._prompt_tower(self._names(), context)
         self.context_ = self._start(tower, rng)
         self.history_, self.n_iter_ = [], 0  # of max_epochs=0
-        automatic = auto_max_epochs(y, None, one=50, many=200)
-        n_epochs = automatic if self.max_epochs == "auto" else self.max_epochs
+        n_epochs = self._epochs(y, None, one=50, many=200)
         if n_epochs > 0:
             rows = X if views is None else views
             self._learn_context(tower, rows, y, sample_weight, n_epochs, rng)
@@ -272,7 +256,6 @@ class CoOpClassifier(TrainedClassifier):
             rows,
             y,
             sample_weight,
-            lr=self.lr,
             max_epochs=n_epochs,
             rng=rng,
             optimizer="SGD",
@@ -291,38 +274,14 @@ class CoOpClassifier(TrainedClassifier):
             return None
         return "with class_specific=True each class learns a context of its own from its images."
 
-    def add_classes(self, classes: NewClasses) -> Self:
-        """Return a fitted classifier that also knows classes without training images.
-
-        A class given by its name gets the learned context in its prompt; one given by an embedding
-        gets the zero-shot weights of that. What was learned for the others is kept as it is.
-
-        Parameters
-        ----------
-        classes : dict of label to str or array-like of shape (n_features,), or list of str
-            Names of the new classes, or their raw text embeddings. If the labels are names, a list
-            of names will do.
-
-        Returns
-        -------
-        CoOpClassifier
-            A fitted classifier; this one stays unchanged.
-
-        Raises
-        ------
-        ValueError
-            If a label is known already or of another kind than the others, the name is too long for
-            the context, or each class has a context of its own (``class_specific=True``).
-        """
-        by_label = self._by_label(classes)
-        grown = super().add_classes(by_label)
-        labels = [label for label, value in by_label.items() if isinstance(value, str)]
-        if labels:
-            names = [by_label[label] for label in labels]
-            known = grown.classes_.tolist()
-            rows = [known.index(label) for label in labels]
-            grown.coef_[rows] = self._coef(self._prompt_tower(names, self.context_.shape[-2]))
-        return grown
+    def _new_rows(self, base, names):
+        """Put the learned context before the names; an embedding keeps its zero-shot weights."""
+        rows = super()._new_rows(base, names)
+        named = [i for i, name in enumerate(names) if name is not None]
+        if named:
+            tower = self._prompt_tower([names[i] for i in named], self.context_.shape[-2])
+            rows["coef_"][named] = self._coef(tower)
+        return rows
 
     def _with_class_arrays(self, rows_of):
         changed = super()._with_class_arrays(rows_of)

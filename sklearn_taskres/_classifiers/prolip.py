@@ -130,7 +130,6 @@ class ProLIPClassifier(TrainedClassifier):
     _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
         **TrainedClassifier._parameter_constraints,
         "penalty": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
     }
     _is_not_linear = "scales image rows to unit norm after its map"
@@ -179,8 +178,6 @@ class ProLIPClassifier(TrainedClassifier):
             X if views is None else views,
             y,
             sample_weight,
-            lr=self.lr,
-            max_epochs=self.max_epochs,
             rng=check_random_state(self.random_state),
         )
         self.image_map_ = np.eye(d, dtype=X.dtype) + learned["x"]

@@ -19,7 +19,7 @@ from .._messages import warn_user
 from .._rows import chunks
 from .._typing import Base, Callbacks, ClassNames, ClassWeight, Device, Precision, RandomState
 from . import enhanced_base
-from .training import TrainedClassifier, auto_lr, auto_max_epochs
+from .training import TrainedClassifier, auto_lr
 
 
 def taskres_logits(z, *, t, alpha, scale, x=None, x_image=None):
@@ -409,9 +409,7 @@ class TaskResClassifier(TrainedClassifier):
     def _recipe(self, y):
         """Return learning rate and epochs, "auto" being resolved."""
         lr = auto_lr(len(self.classes_)) if self.lr == "auto" else self.lr
-        automatic = self.max_epochs == "auto"
-        epochs = auto_max_epochs(y, self.batch_size, many=200) if automatic else self.max_epochs
-        return {"lr": lr, "max_epochs": epochs}
+        return {"lr": lr, "max_epochs": self._epochs(y, self.batch_size, many=200)}
 
     def _check_combinations(self):
         """Refuse what is legal alone and meaningless together."""
@@ -476,5 +474,5 @@ class TaskResClassifier(TrainedClassifier):
         features = self._class_base.text.class_features(names)
         return enhanced_base.class_embeddings(features, self.text_projection_)
 
-    def _new_rows(self, base):
-        return {**super()._new_rows(base), "residual_": np.zeros_like(base)}
+    def _new_rows(self, base, names):
+        return {**super()._new_rows(base, names), "residual_": np.zeros_like(base)}

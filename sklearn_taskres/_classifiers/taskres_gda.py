@@ -543,7 +543,7 @@ class TaskResGDAClassifier(TrainedClassifier):
         grown.taskres_ = self.taskres_.add_classes(classes)
         return grown
 
-    def _new_rows(self, base):
+    def _new_rows(self, base, names):
         zero_shot = scaled_classifier(base, self.logit_scale_)
         gaussian = np.zeros_like(base), np.zeros_like(base[:, 0])
         if self._gaussian is not None:

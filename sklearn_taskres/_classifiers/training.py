@@ -1,7 +1,7 @@
 """What the siblings share that the engine trains: parameters of training, and the call."""
 
-from numbers import Integral
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -23,6 +23,7 @@ class TrainedClassifier(BaseCLIPClassifier):
 
     _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
         **BaseCLIPClassifier._parameter_constraints,
+        "lr": [Interval(Real, 0, None, closed="neither")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [None, dict, StrOptions({"balanced"})],
         "callbacks": [None, list, tuple],
@@ -30,6 +31,7 @@ class TrainedClassifier(BaseCLIPClassifier):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+    max_epochs: int | Literal["auto"]
     batch_size: int
     callbacks: Callbacks
     device: Device
@@ -56,10 +58,16 @@ class TrainedClassifier(BaseCLIPClassifier):
         self.n_parameters_ = sum(array.size for array in trained.parameters.values())
         return trained.parameters
 
+    def _epochs(self, y, batch_size, **automatic):
+        """Return `max_epochs`, or what :func:`auto_max_epochs` says of "auto"."""
+        if self.max_epochs != "auto":
+            return self.max_epochs
+        return auto_max_epochs(y, batch_size, **automatic)
+
     def _run_engine(self, formula, rows, y, sample_weight, **how):
         from .._training import train
 
-        names = ("batch_size", "device", "precision", "verbose")
+        names = ("lr", "max_epochs", "batch_size", "device", "precision", "verbose")
         ours = {name: getattr(self, name) for name in names}
         return train(formula, rows, y, sample_weight, **{**ours, **how})
 
