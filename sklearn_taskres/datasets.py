@@ -75,7 +75,8 @@ def load_image_folder(
         ``folder/<class name>/…/<image>``. Images are the files that end like one of the formats
         that CLIPFeaturizer decodes (.jpg, .png, .webp, .avif, .heic, …), and those without an
         ending that begin like one. Other files are passed over, with a warning that counts them;
-        hidden files and folders without. Folders below a class folder belong to the class.
+        hidden files and folders without. Folders below a class folder belong to the class. Links
+        are followed, each folder once.
     on_error : {"raise", "warn"}, default="raise"
         What happens to images that can't be read. "raise" opens no file: CLIPFeaturizer then raises
         UnreadableImagesError, which lists them. "warn" decodes every image once, leaves out those
@@ -229,13 +230,19 @@ def _readable(paths: dict[str, list[Path]], folder: Path) -> dict[str, list[Path
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """List the files below a folder, sorted, without the hidden ones."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    """List the files below a folder, sorted, without the hidden ones; links are followed."""
+    found: list[Path] = []
+    entered: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in entered:  # a link to a folder above, or a second one
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths = (Path(parent, name) for name in names if not name.startswith("."))
+        found += (path for path in paths if path.is_file() or not path.exists())  # a dead link
+    return sorted(found)
 
 
 def _is_image(path: Path) -> bool:

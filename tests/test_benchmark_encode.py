@@ -68,6 +68,13 @@ def test_an_empty_folder_is_said_so(tmp_path):
         main(["encode", "--parts", "cold", "--images", str(tmp_path)])
 
 
+def test_an_unreadable_image_is_named(tmp_path):
+    """Before anything is measured."""
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    with pytest.raises(SystemExit, match=r"bad.jpg can't be read: not an image .* out of the fold"):
+        main(["encode", "--parts", "cold", "--images", str(tmp_path)])
+
+
 @pytest.mark.parametrize("name", warm.STORES)
 def test_stores_give_back_what_they_got(name, tmp_path):
     """Each store that is compared really stores."""

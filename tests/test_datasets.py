@@ -155,6 +155,30 @@ def test_image_folder_says_what_is_missing(folder):
         load_image_folder(folder)
 
 
+def test_image_folder_follows_links(tmp_path):
+    """Linked classes and folders are entered once, whatever they lead to; a dead link is named."""
+    cat, dog = tmp_path / "elsewhere" / "cat", tmp_path / "root" / "dog"
+    for parent in (cat, dog):
+        parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(parent / "1.png")
+    for link, target in (
+        (dog.with_name("cat"), cat),
+        (dog / "more", cat),
+        (dog / "up", dog.parent),
+        (dog / "dead.png", tmp_path / "gone.png"),
+    ):
+        try:
+            link.symlink_to(target)
+        except OSError:
+            pytest.skip("this system lets users make no links")
+    paths, y = load_image_folder(dog.parent)
+    found = [Path(path).relative_to(dog.parent).as_posix() for path in paths]
+    assert found == ["cat/1.png", "dog/1.png", "dog/dead.png", "dog/more/1.png"]
+    assert y.tolist() == ["cat", "dog", "dog", "dog"]
+    with pytest.warns(UserWarning, match=r"left out 1 of .*dead.png"):
+        assert len(load_image_folder(dog.parent, on_error="warn")[0]) == 3
+
+
 def test_image_folder_leaves_out_what_cannot_be_read(folder):
     """With on_error="warn" the rest is returned, and the warning names files and reasons."""
     (folder / "zebra" / "cut.jpg").write_bytes(b"\xff\xd8\xff")

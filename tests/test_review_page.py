@@ -85,6 +85,16 @@ def test_names_are_no_markup(written):
     assert "default-src 'none'" in text
 
 
+def test_a_page_without_suspects_or_suggestions(written, tmp_path):
+    """0 of both leaves the overview."""
+    model, page, paths, y = written
+    pool = sorted(str(path) for path in (page.parent / "pool").iterdir())
+    bare = review(model, paths, y, pool=pool, out=tmp_path / "bare.html", n_suspects=0, n_next=0)
+    content = content_of(bare)
+    assert content["suspects"] == content["next"] == content["images"] == []
+    assert content["accuracy"] == content_of(page)["accuracy"]
+
+
 def test_paths_are_asked_for(written, tmp_path):
     """Corrections name files, so images in memory are refused."""
     model, _, _, y = written

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..datasets import IMAGE_SUFFIXES, images_below, why_unreadable
 from . import cold, memory, start, warm
 from .arguments import check_writable, checked_device, positive
 from .machine import describe_machine
 from .random_clip import write_random_clip
 
 PARTS = ("warm", "cold", "start", "memory")
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 def add_arguments(parser):
@@ -100,10 +100,13 @@ _MEASURE = {
 def _images(options):
     """Paths of the images to encode: those of a folder, or drawn ones of a photo's size."""
     if options.images is not None:
-        paths = sorted(p for p in options.images.rglob("*") if p.suffix.lower() in _SUFFIXES)
-        if not paths:
-            sys.exit(f"The folder {options.images} holds no image ({', '.join(_SUFFIXES)}).")
-        yield [str(path) for path in paths[: options.n_images]]
+        found = images_below(options.images)[: options.n_images]
+        if not found:
+            sys.exit(f"The folder {options.images} holds no image ({', '.join(IMAGE_SUFFIXES)}).")
+        for file, why in zip(found, why_unreadable(found), strict=True):
+            if why is not None:
+                sys.exit(f"--images: {file} can't be read: {why}. Take it out of the folder.")
+        yield [str(path) for path in found]
         return
     with tempfile.TemporaryDirectory() as folder:
         rng = np.random.default_rng(0)

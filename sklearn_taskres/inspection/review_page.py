@@ -164,7 +164,7 @@ def _nearest(z, indices):
 
 def _to_label(estimator, classifier, rows, pool, n, page):
     """Describe the images of a pool that are to be labelled next."""
-    if not pool:
+    if not pool or n == 0:
         return []
     _, pool_rows = classifier_and_rows(estimator, pool)
     chosen = next_to_label(classifier, pool_rows, n, X_labeled=rows)
