@@ -19,6 +19,7 @@ from sklearn_taskres._classifiers.gaussian import class_moments
 from sklearn_taskres._classifiers.held_out_gaussian import HeldOutGaussian, nearest_within
 from sklearn_taskres._classifiers.taskres_gda import spread_of_wrong
 from sklearn_taskres._classifiers.text_gaussian import text_gaussian
+from sklearn_taskres._classifiers.training import torch_product
 
 FIXED = {"prior_strength": 8.0, "gaussian_weight": 1.0, "calibrate": False, "max_epochs": 20}
 
@@ -269,6 +270,17 @@ def test_held_out_logits_are_those_of_gaussians_without_the_image(kappa, n_views
             expected = -0.5 * np.einsum("kd,de,ke->k", apart, precision, apart)
             found = held_out.logits(kappa)[held_out.rows == row][0]
             assert_allclose(found - found[0], expected - expected[0], rtol=1e-8, atol=1e-8)
+
+
+def test_moments_are_the_same_whoever_multiplies():
+    """The joined fit lets torch multiply, the closed form alone NumPy."""
+    X, y, _ = problem(40)
+    for dtype in (np.float32, np.float64):
+        by_numpy = class_moments(X.astype(dtype), y)
+        by_torch = class_moments(X.astype(dtype), y, product=torch_product)
+        for one, other in zip(by_numpy, by_torch, strict=True):
+            assert one.dtype == other.dtype == dtype
+            assert_allclose(other, one, rtol=0, atol=100 * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("doubt", [0.6, 0.2, 0.01])
