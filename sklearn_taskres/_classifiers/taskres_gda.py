@@ -438,9 +438,8 @@ class TaskResGDAClassifier(TrainedClassifier):
         weights, intercept = self._gaussian_map()
         for part, rows in chunks(X):
             z = unit(rows)
-            taskres, gaussian = (torch_product(z, W.T) for W in (self.taskres_.coef_, weights))
-            spreads[0, part] = spread_of_wrong(taskres, y[part])
-            spreads[1, part] = spread_of_wrong(gaussian + intercept, y[part])
+            spreads[0, part] = spread_of_wrong(torch_product(z, self.taskres_.coef_.T), y[part])
+            spreads[1, part] = spread_of_wrong(torch_product(z, weights.T) + intercept, y[part])
         taskres, gaussian = np.average(spreads, axis=1, weights=sample_weight)
         return float(taskres / gaussian) if gaussian > 0 else 0.0
 
