@@ -76,7 +76,7 @@ def load_image_folder(
         that CLIPFeaturizer decodes (.jpg, .png, .webp, .avif, .heic, …), and those without an
         ending that begin like one. Other files are passed over, with a warning that counts them;
         hidden files and folders without. Folders below a class folder belong to the class. Links
-        are followed, each folder once.
+        to folders elsewhere are followed; those to folders of this tree are passed over.
     on_error : {"raise", "warn"}, default="raise"
         What happens to images that can't be read. "raise" opens no file: CLIPFeaturizer then raises
         UnreadableImagesError, which lists them. "warn" decodes every image once, leaves out those
@@ -128,10 +128,10 @@ def load_image_folder(
     classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not classes:
         raise ValueError(f"{folder} holds no folders. Put the images of each class into one.")
-    files = {path.name: _files_below(path) for path in classes}
+    files = {path.name: _files_below(path, folder) for path in classes}
     paths = {name: list(filter(_is_image, found)) for name, found in files.items()}
     _refuse_empty(paths, folder, f"hold no images ({', '.join(IMAGE_SUFFIXES)})")
-    loose = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    loose = [p for p in folder.iterdir() if not (p.is_dir() or p.name.startswith("."))]
     taken = set(itertools.chain(*paths.values()))
     others = [p for p in itertools.chain(*files.values(), loose) if p not in taken]
     _warn_about_others(others, folder)
@@ -188,7 +188,7 @@ def images_below(folder: Path) -> list[Path]:
     -------
     list of Path
     """
-    return list(filter(_is_image, _files_below(folder)))
+    return list(filter(_is_image, _files_below(folder, folder)))
 
 
 def why_unreadable(paths: Iterable[Path | str]) -> list[str | None]:
@@ -229,20 +229,34 @@ def _readable(paths: dict[str, list[Path]], folder: Path) -> dict[str, list[Path
     return {name: [path for path in found if not why[path]] for name, found in paths.items()}
 
 
-def _files_below(folder: Path) -> list[Path]:
-    """List the files below a folder, sorted, without the hidden ones; links are followed."""
+def _files_below(folder: Path, root: Path) -> list[Path]:
+    """List what lies below a folder, sorted, without what is hidden; links to folders are followed.
+
+    Links into the tree of `root`, or to a folder above, are listed instead: what they lead to has a
+    place, and a label, of its own.
+    """
     found: list[Path] = []
-    entered: set[str] = set()
+    entered: set[Path] = set()
+    top = root.resolve()
     for parent, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in entered:  # a link to a folder above, or a second one
+        here = Path(parent).resolve()
+        if here in entered:  # outside of the tree, in a circle
             folders.clear()
             continue
-        entered.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths = (Path(parent, name) for name in names if not name.startswith("."))
-        found += (path for path in paths if path.is_file() or not path.exists())  # a dead link
+        entered.add(here)
+        shown = [Path(parent, name) for name in [*folders, *names] if not name.startswith(".")]
+        inner = {
+            p for p in shown if p.is_symlink() and p.is_dir() and _meets(p.resolve(), top, here)
+        }
+        folders[:] = [path.name for path in shown if path.is_dir() and path not in inner]
+        found += inner
+        found += (path for path in shown if path.is_file() or not path.exists())  # a dead link
     return sorted(found)
+
+
+def _meets(target: Path, top: Path, here: Path) -> bool:
+    """Whether a folder lies in a tree, or holds it or the folder that links to it."""
+    return target.is_relative_to(top) or any(p.is_relative_to(target) for p in (top, here))
 
 
 def _is_image(path: Path) -> bool:

@@ -155,28 +155,49 @@ def test_image_folder_says_what_is_missing(folder):
         load_image_folder(folder)
 
 
-def test_image_folder_follows_links(tmp_path):
-    """Linked classes and folders are entered once, whatever they lead to; a dead link is named."""
-    cat, dog = tmp_path / "elsewhere" / "cat", tmp_path / "root" / "dog"
-    for parent in (cat, dog):
+def link(path, target):
+    """Make a link, or skip the test if users may not."""
+    try:
+        path.symlink_to(target)
+    except OSError:
+        pytest.skip("this system lets users make no links")
+
+
+def test_image_folder_follows_links_to_elsewhere(tmp_path):
+    """A linked class, a linked folder in a class, and circles there; each photo has one label."""
+    cat, more = tmp_path / "elsewhere" / "cat", tmp_path / "elsewhere" / "more"
+    dog = tmp_path / "root" / "dog"
+    for parent in (cat, more, dog):
         parent.mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(parent / "1.png")
-    for link, target in (
-        (dog.with_name("cat"), cat),
-        (dog / "more", cat),
-        (dog / "up", dog.parent),
-        (dog / "dead.png", tmp_path / "gone.png"),
-    ):
-        try:
-            link.symlink_to(target)
-        except OSError:
-            pytest.skip("this system lets users make no links")
-    paths, y = load_image_folder(dog.parent)
+    link(dog.with_name("cat"), cat)
+    link(dog / "a", more)
+    link(more / "again", more)
+    link(more / "up", more.parent)
+    with pytest.warns(UserWarning, match=r"passed over 2 of .*dog/a/again, dog/a/up"):
+        paths, y = load_image_folder(dog.parent)
     found = [Path(path).relative_to(dog.parent).as_posix() for path in paths]
-    assert found == ["cat/1.png", "dog/1.png", "dog/dead.png", "dog/more/1.png"]
-    assert y.tolist() == ["cat", "dog", "dog", "dog"]
-    with pytest.warns(UserWarning, match=r"left out 1 of .*dead.png"):
-        assert len(load_image_folder(dog.parent, on_error="warn")[0]) == 3
+    assert found == ["cat/1.png", "dog/1.png", "dog/a/1.png"]
+    assert y.tolist() == ["cat", "dog", "dog"]
+
+
+def test_image_folder_passes_over_links_within(tmp_path):
+    """They would give a photo a second label; dead links are named, too."""
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "1.png")
+    link(tmp_path / "dog" / "a", tmp_path)
+    link(tmp_path / "dog" / "b", tmp_path / "cat")
+    link(tmp_path / "bird", tmp_path / "gone")
+    link(tmp_path / "dog" / "dead.png", tmp_path / "gone.png")
+    with pytest.warns(UserWarning, match=r"passed over 3 of .*: dog/a, dog/b, bird"):
+        paths, y = load_image_folder(tmp_path)
+    found = [Path(path).relative_to(tmp_path).as_posix() for path in paths]
+    assert found == ["cat/1.png", "dog/1.png", "dog/dead.png"]
+    assert y.tolist() == ["cat", "dog", "dog"]
+    with pytest.warns(UserWarning, match="passed over 3 of|left out 1 of") as caught:
+        assert len(load_image_folder(tmp_path, on_error="warn")[0]) == 2
+    assert "left out 1 of the images" in str(caught[-1].message)
 
 
 def test_image_folder_leaves_out_what_cannot_be_read(folder):

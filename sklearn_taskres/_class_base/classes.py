@@ -131,8 +131,8 @@ class OpenClassesMixin:
     def add_classes(self, classes: NewClasses) -> Self:
         """Return a fitted classifier that also knows classes without training images.
 
-        A new class gets the weights that a name without images has in the method: those of
-        zero-shot, as a rule. What was learned for the others is kept as it is.
+        A new class gets its zero-shot weights, except in methods that learn something for all
+        classes: they apply it to the new name, too. What was learned for the others is kept.
 
         Parameters
         ----------
@@ -149,7 +149,8 @@ class OpenClassesMixin:
         ------
         ValueError
             If a label is known already or of another kind than the others, if there is neither a
-            text base nor an embedding, or if the method needs images of each class.
+            text base nor an embedding, if a name is too long for a learned context, or if the
+            method needs images of each class.
         """
         check_is_fitted(self)
         if self._cannot_add_classes:

@@ -235,8 +235,7 @@ class CLAPClassifier(TrainedClassifier):
         """Penalty λ of each class, (K,) in float64."""
         if self.penalty != "auto":
             return np.full(len(self.base_), float(self.penalty))
-        zero_shot = unit(X) @ scaled_classifier(self.base_, self.logit_scale_).T
-        return zero_shot_confidence(zero_shot, y, sample_weight)
+        return zero_shot_confidence(self._zero_shot_logits(X), y, sample_weight)
 
     def _new_rows(self, base, names):
         unknown = np.full(len(base), np.nan, dtype=base.dtype)

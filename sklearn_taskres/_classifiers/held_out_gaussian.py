@@ -67,7 +67,9 @@ class HeldOutGaussian:
         """Return what :func:`_logits` needs of every step-th image of a fold."""
         from torch import from_numpy
 
-        clean, slots = (a if a is None else a[rows].astype(weight.dtype) for a in (X, views))
+        clean, slots = (
+            None if a is None else a[rows].astype(weight.dtype, copy=False) for a in (X, views)
+        )
         c, w, clean = map(from_numpy, (y[rows], weight[rows, None], unit(clean)))
         z = seen = self._sigma.whitened(clean - self._centre)
         if views is not None:
@@ -94,7 +96,7 @@ class HeldOutGaussian:
         return counts, room, z_m, z_d, e_m, e_d, *squares
 
     def logits(self, strength):
-        """Logits (n_held, K) for a prior strength κ, as an array of NumPy's."""
+        """Logits (n_held, K) for a prior strength κ; a NumPy array."""
         return np.concatenate([_logits(strength, *fold).numpy() for fold in self._folds])
 
 

@@ -73,10 +73,10 @@ class TrainedClassifier(BaseCLIPClassifier):
 
 
 def torch_product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
-    """Product of two matrices of one dtype by torch, on the CPU, in a fit that trains, too.
+    """Multiply two matrices of one dtype on the CPU by torch, in fits in which torch trains.
 
-    NumPy's threads stay awake for a while after a product, up to a tenth of a second, and hold the
-    cores that torch trains or decomposes on.
+    After a product NumPy's threads stay awake for up to a tenth of a second, and take the cores
+    from torch.
     """
     import torch
 

@@ -77,7 +77,7 @@ def _measure(backend, model_name, paths, folder, repeats):
 def _answer(saved, path):
     """Seconds until a process of its own has a label, the bytes it holds, and what it imported.
 
-    The end of the process, which takes down an engine and its weights, is not waited for.
+    The end of the process, which takes down an engine and its weights, is not timed.
     """
     begun = time.perf_counter()
     command = [sys.executable, "-c", _CODE, str(saved), path]
