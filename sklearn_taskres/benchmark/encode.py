@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..datasets import IMAGE_SUFFIXES, images_below, why_unreadable
+from .._clip.images import open_image
 from . import cold, memory, start, warm
 from .arguments import check_writable, checked_device, positive
 from .machine import describe_machine
 from .random_clip import write_random_clip
 
 PARTS = ("warm", "cold", "start", "memory")
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 def add_arguments(parser):
@@ -96,17 +97,25 @@ _MEASURE = {
 }
 
 
+def _check_readable(paths):
+    for path in paths:
+        try:
+            with open_image(path):
+                pass
+        except ValueError as error:
+            sys.exit(f"--images: {path} can't be read: {error}. Take it out of the folder.")
+
+
 @contextlib.contextmanager
 def _images(options):
     """Paths of the images to encode: those of a folder, or drawn ones of a photo's size."""
     if options.images is not None:
-        found = images_below(options.images)[: options.n_images]
-        if not found:
-            sys.exit(f"The folder {options.images} holds no image ({', '.join(IMAGE_SUFFIXES)}).")
-        for file, why in zip(found, why_unreadable(found), strict=True):
-            if why is not None:
-                sys.exit(f"--images: {file} can't be read: {why}. Take it out of the folder.")
-        yield [str(path) for path in found]
+        paths = sorted(p for p in options.images.rglob("*") if p.suffix.lower() in _SUFFIXES)
+        if not paths:
+            sys.exit(f"The folder {options.images} holds no image ({', '.join(_SUFFIXES)}).")
+        paths = [str(path) for path in paths[: options.n_images]]
+        _check_readable(paths)
+        yield paths
         return
     with tempfile.TemporaryDirectory() as folder:
         rng = np.random.default_rng(0)
