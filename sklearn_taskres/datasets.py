@@ -244,13 +244,12 @@ def _files_below(folder: Path, root: Path) -> list[Path]:
             folders.clear()
             continue
         entered.add(here)
-        shown = [Path(parent, name) for name in [*folders, *names] if not name.startswith(".")]
-        inner = {
-            p for p in shown if p.is_symlink() and p.is_dir() and _meets(p.resolve(), top, here)
-        }
-        folders[:] = [path.name for path in shown if path.is_dir() and path not in inner]
+        below = [Path(parent, name) for name in folders if not name.startswith(".")]
+        inner = [path for path in below if path.is_symlink() and _meets(path.resolve(), top, here)]
+        folders[:] = [path.name for path in below if path not in inner]
+        files = (Path(parent, name) for name in names if not name.startswith("."))
         found += inner
-        found += (path for path in shown if path.is_file() or not path.exists())  # a dead link
+        found += (path for path in files if path.is_file() or not path.exists())  # a dead link
     return sorted(found)
 
 

@@ -165,20 +165,22 @@ def link(path, target):
 
 def test_image_folder_follows_links_to_elsewhere(tmp_path):
     """A linked class, a linked folder in a class, and circles there; each photo has one label."""
-    cat, more = tmp_path / "elsewhere" / "cat", tmp_path / "elsewhere" / "more"
+    cat, more, other = (tmp_path / "elsewhere" / name for name in ("cat", "more", "other"))
     dog = tmp_path / "root" / "dog"
-    for parent in (cat, more, dog):
+    for parent in (cat, more, other, dog):
         parent.mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(parent / "1.png")
     link(dog.with_name("cat"), cat)
     link(dog / "a", more)
     link(more / "again", more)
     link(more / "up", more.parent)
+    link(more / "x", other)
+    link(other / "back", more)
     with pytest.warns(UserWarning, match=r"passed over 2 of .*dog/a/again, dog/a/up"):
         paths, y = load_image_folder(dog.parent)
     found = [Path(path).relative_to(dog.parent).as_posix() for path in paths]
-    assert found == ["cat/1.png", "dog/1.png", "dog/a/1.png"]
-    assert y.tolist() == ["cat", "dog", "dog"]
+    assert found == ["cat/1.png", "dog/1.png", "dog/a/1.png", "dog/a/x/1.png"]
+    assert y.tolist() == ["cat", "dog", "dog", "dog"]
 
 
 def test_image_folder_passes_over_links_within(tmp_path):

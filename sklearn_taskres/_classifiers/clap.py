@@ -144,8 +144,8 @@ class CLAPClassifier(TrainedClassifier):
     Notes
     -----
     A step is two matrix products of ``batch_size x n_features x n_classes``; memory is a few
-    copies of X and of the classifier. There is no early stopping and no selection: the last epoch
-    is the model. Penalties are computed from the clean images, also if training draws views.
+    copies of X and of the classifier. Training does not stop early and selects nothing: the last
+    epoch is the model. Penalties are computed from the clean images, also if training draws views.
 
     References
     ----------

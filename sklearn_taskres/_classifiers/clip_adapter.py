@@ -47,8 +47,8 @@ class CLIPAdapterClassifier(TrainedClassifier):
     Parameters
     ----------
     base : CLIPTextFeaturizer, array-like of shape (n_classes, n_features), "class_means" or None
-        Class embeddings t, as in `TaskResClassifier`, except that the norm of
-        array rows has no influence. Change it whenever the images were embedded by another model.
+        Class embeddings t, as in `TaskResClassifier`, except that the norm of array rows has no
+        influence. Change it whenever the images were embedded by another model.
     class_names : dict of label to str, sequence of str, or None
         Names of the labels, as in `TaskResClassifier`. None: the labels are the names.
     branch : {"image", "text", "text-direct", "text-additive"}, default="image"
@@ -127,7 +127,7 @@ class CLIPAdapterClassifier(TrainedClassifier):
     A step costs four matrix products of ``batch_size x n_hidden x n_features`` and those of a
     cosine classifier. A text branch adapts all classes in each step, and none in prediction; the
     image branch adapts every image that it predicts. `add_classes` sends new class embeddings
-    through the network on a text branch. There is no early stopping: the last epoch is the model.
+    through the network on a text branch. Training does not stop early: the last epoch is the model.
 
     References
     ----------

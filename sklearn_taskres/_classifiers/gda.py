@@ -14,6 +14,7 @@ from .._typing import Base, ClassNames, RandomState
 from .base import BaseCLIPClassifier
 from .gaussian import best_weight, class_moments, gaussian_classifier
 from .text_gaussian import DEFAULT_STRENGTH, text_gaussian
+from .training import torch_product
 
 #: If alpha can't be searched: this times (N - K) / (N - 1), so 0.01 at two images per class.
 _DEFAULT_ALPHA = 0.02
@@ -181,7 +182,7 @@ class GDAClassifier(BaseCLIPClassifier):
     def _fit_text_prior(self, X, y, sample_weight, views):
         """Take the closed form with a text prior, alone; zero-shot if there is no scatter."""
         strength = 0.0 if self._class_base.is_from_images else DEFAULT_STRENGTH
-        moments = class_moments(X, y, sample_weight, views)
+        moments = class_moments(X, y, sample_weight, views, product=torch_product)
         gaussian = text_gaussian(moments, self.base_, strength)
         self.alpha_ = 1.0 if gaussian else 0.0
         self.coef_ = scaled_classifier(self.base_, self.logit_scale_)

@@ -292,8 +292,8 @@ class TaskResClassifier(TrainedClassifier):
     Notes
     -----
     A step is two matrix products of ``batch_size x n_features x n_classes``; memory is a few
-    copies of X and of the classifier. There is no early stopping and no selection: the last epoch
-    is the model. It does not choose alpha for you; search it with
+    copies of X and of the classifier. Training does not stop early and selects nothing: the last
+    epoch is the model. It does not choose alpha for you; search it with
     :class:`~sklearn.model_selection.GridSearchCV`.
 
     Negative transfer, a result below zero-shot, has been seen with one or two images per class if
