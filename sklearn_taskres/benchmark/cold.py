@@ -1,6 +1,5 @@
 """How fast images are encoded for the first time: by open_clip's own loops, and by `transform`."""
 
-import copy
 import functools
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -110,7 +109,7 @@ def _bare_loops(encoder, pixels):
     import torch
 
     def loop(layout, dtype):
-        model = copy.deepcopy(encoder.model).to(dtype=dtype)
+        model = encoder.source.model()[0].to(encoder.device, dtype)
         model.visual.to(memory_format=layout)
         batches = [
             encoder._normalised(torch.from_numpy(np.stack(some))).to(dtype, memory_format=layout)

@@ -15,6 +15,7 @@ from ...._device import PRECISIONS, fastest_precision, product_precision, resolv
 from ...._messages import warn_user
 from ...identity import model_stamps, names_its_weights
 from ...resizing import make_resize
+from .class_token import compute_class_token_only
 from .pretrained import build_model, build_tokenizer, find_model
 
 __all__ = ["Encoder", "build_model", "build_tokenizer", "load_encoder"]
@@ -98,7 +99,8 @@ class Encoder:
     source : ModelSource
         What was loaded.
     model : torch.nn.Module
-        open_clip's model: eval mode, no gradients, shared by everyone in the process.
+        open_clip's model: eval mode, no gradients, shared by everyone in the process. Its image
+        tower computes nothing that it does not read, see `compute_class_token_only`.
     device : torch.device
         Where it computes.
     image_precision : {"float32", "bfloat16"}
@@ -120,6 +122,7 @@ class Encoder:
         self.text_precision = text_precision
         model, self._token_ids = source.model()
         self.logit_scale = float(model.logit_scale.exp())
+        compute_class_token_only(model.visual)
         self.model = model.to(device)
         self._dtype = getattr(torch, image_precision)
         is_convolutional = _is_convolutional(model.visual)  # then channels last is faster
