@@ -372,7 +372,7 @@ def test_auto_lowers_products_of_large_classifiers(monkeypatch):
     monkeypatch.setattr(ENGINE + "fastest_precision", lambda device: "bfloat16")
     full = run(X, y, t, gradient=taskres_gradient, precision="float32")
     assert_same(run(X, y, t, gradient=taskres_gradient), full, atol=0)
-    monkeypatch.setattr(ENGINE + "_WORTH_LOWERING", t.size)
+    monkeypatch.setattr(ENGINE + "_WORTH_LOWERING", {"cpu": t.size, "cuda": t.size})
     lowered = run(X, y, t, gradient=taskres_gradient).parameters["x"]
     by_name = run(X, y, t, gradient=taskres_gradient, precision="bfloat16").parameters["x"]
     assert_array_equal(lowered, by_name)

@@ -20,7 +20,7 @@ from .batches import TensorBatches
 from .net import FormulaModule, FormulaNet
 
 #: Elements of a classifier from which on lower products pay if the device has units for them.
-_WORTH_LOWERING = 2**17
+_WORTH_LOWERING = {"cpu": 2**15, "cuda": 2**17}
 #: skorch's own callbacks that only a user's callback, or a reader of the log, would look at.
 _OF_USE_TO_LISTENERS = ("callbacks__train_loss", "callbacks__epoch_timer")
 #: Devices whose fused optimizers were tried; others take torch's default.
@@ -125,12 +125,12 @@ def train(
         classes=np.arange(y.max() + 1),
         verbose=verbose,
     ).initialize()
-    n_elements, n_multiplications = 0, sys.maxsize
+    n_multiplications, can_lower = sys.maxsize, False
     if formula.gradient is not None:  # then it is known what is multiplied
-        n_elements = (y.max() + 1) * X.shape[-1]
         n_multiplications = batches.size * sum(array.size for array in formula.learned.values())
+        can_lower = (y.max() + 1) * X.shape[-1] >= _WORTH_LOWERING.get(device.type, sys.maxsize)
     if precision == "auto":
-        precision = fastest_precision(device) if n_elements >= _WORTH_LOWERING else "float32"
+        precision = fastest_precision(device) if can_lower else "float32"
     with product_precision(device, precision), threads_for_products(n_multiplications, device):
         _run(net, batches)
     return Trained(module.learned(), _plain_history(net.history))
