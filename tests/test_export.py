@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import skl2onnx
+from measure_dtd import DTD
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
@@ -80,6 +81,17 @@ def test_plain_scikit_learn_predicts_the_same(kind, dtype, n_classes):
     assert_allclose(plain.predict_proba(X), clf.predict_proba(X), atol=1e-6)
     assert_array_equal(plain.predict(X), clf.predict(X))
     assert all(type(step).__module__.startswith("sklearn.") for step in plain)
+
+
+@pytest.mark.parametrize("method", [TaskResClassifier, GDAClassifier])
+def test_plain_scikit_learn_is_near_in_float32(method, test_data):
+    """Real embeddings in float32 are summed in another order, and in float64 nothing differs."""
+    dtd = DTD(test_data)
+    for dtype, bound in ((np.float32, 5e-4), (np.float64, 1e-10)):
+        clf = method(dtd.base.astype(dtype), random_state=0).fit(dtd.X.astype(dtype), dtd.y)
+        expected = clf.predict_proba(dtd.X_test.astype(dtype))
+        actual = to_sklearn(clf).predict_proba(dtd.X_test.astype(dtype))
+        assert_allclose(actual, expected, rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("kind", ["taskres", "gda"])

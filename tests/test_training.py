@@ -370,11 +370,23 @@ def test_auto_lowers_products_of_large_classifiers(monkeypatch):
     """If the device has units for it, and the gradient's sums are known to be in float32."""
     X, y, t = problem(dtype=np.float32)
     monkeypatch.setattr(ENGINE + "fastest_precision", lambda device: "bfloat16")
-    full = run(X, y, t, gradient=taskres_gradient, precision="float32")
-    assert_same(run(X, y, t, gradient=taskres_gradient), full, atol=0)
+    how = {"gradient": taskres_gradient, "device": "cpu"}
+    full = run(X, y, t, precision="float32", **how)
+    assert_same(run(X, y, t, **how), full, atol=0)
     monkeypatch.setattr(ENGINE + "_WORTH_LOWERING", {"cpu": t.size, "cuda": t.size})
-    lowered = run(X, y, t, gradient=taskres_gradient).parameters["x"]
-    by_name = run(X, y, t, gradient=taskres_gradient, precision="bfloat16").parameters["x"]
+    lowered = run(X, y, t, **how).parameters["x"]
+    by_name = run(X, y, t, precision="bfloat16", **how).parameters["x"]
     assert_array_equal(lowered, by_name)
     assert not np.array_equal(lowered, full.parameters["x"])
-    assert_same(run(X, y, t), run(X, y, t, precision="float32"), atol=0)
+    without = {"device": "cpu"}  # a gradient
+    assert_same(run(X, y, t, **without), run(X, y, t, precision="float32", **without), atol=0)
+
+
+@pytest.mark.parametrize(("n_classes", "is_lowered"), [(63, False), (64, True)])
+def test_auto_lowers_products_from_64_classes_on(monkeypatch, n_classes, is_lowered):
+    """On a CPU the documented 32 768 elements, 64 classes of 512, are lowered, and no fewer."""
+    X, y, t = problem(n_rows=2 * n_classes, n_classes=n_classes, d=512, dtype=np.float32)
+    monkeypatch.setattr(ENGINE + "fastest_precision", lambda device: "bfloat16")
+    how = {"gradient": taskres_gradient, "device": "cpu", "max_epochs": 1}
+    actual, full = (run(X, y, t, precision=p, **how).parameters["x"] for p in ("auto", "float32"))
+    assert np.array_equal(actual, full) != is_lowered

@@ -244,10 +244,10 @@ class TaskResClassifier(TrainedClassifier):
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of the matrix products in training. "float32" is that of X; "bfloat16" lowers the
         products of float32, never those of float64. "auto" is "bfloat16" for large classifiers if
-        the device has units for it: on a CPU with Intel's AMX or AMD's AVX512-BF16 from 32 768
-        elements on (64 classes of 512), on CUDA of compute capability 8.0 from 131 072 on. Set
-        "float32" to have one result on all of them; accuracies on real embeddings differ by less
-        than 0.1 points.
+        the device has units for it: from 32 768 elements on (64 classes of 512) on a CPU that has
+        Intel's AMX or AMD's AVX512-BF16, and from 131 072 on with CUDA, compute capability 8.0 or
+        higher. Set "float32" to have one result on all of them; mean accuracies on real embeddings
+        differ by less than 0.1 points.
     random_state : int, RandomState instance or None, default=None
         Order of the images in the batches; with one batch per epoch it has no influence.
     verbose : int, default=0

@@ -19,7 +19,7 @@ from .._rows import working_dtype
 from .batches import TensorBatches
 from .net import FormulaModule, FormulaNet
 
-#: Elements of a classifier from which on lower products pay if the device has units for them.
+#: Elements of a classifier from which on lower products pay, by type of device with units for it.
 _WORTH_LOWERING = {"cpu": 2**15, "cuda": 2**17}
 #: skorch's own callbacks that only a user's callback, or a reader of the log, would look at.
 _OF_USE_TO_LISTENERS = ("callbacks__train_loss", "callbacks__epoch_timer")

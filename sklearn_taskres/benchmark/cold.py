@@ -109,7 +109,8 @@ def _bare_loops(encoder, pixels):
     import torch
 
     def loop(layout, dtype):
-        model = encoder.source.model()[0].to(encoder.device, dtype)
+        model = encoder.source.model()[0]  # the encoder's own tower has a shorter last block
+        model.to(encoder.device, dtype)
         model.visual.to(memory_format=layout)
         batches = [
             encoder._normalised(torch.from_numpy(np.stack(some))).to(dtype, memory_format=layout)

@@ -1,9 +1,9 @@
 """The last block of a vision transformer, computed for the one token that is read.
 
 CLIP's vision transformers end in the class token: what their last block makes of the patches is
-thrown away. A block for one query token needs neither keys nor values of the patches: the key
-projection is applied to the query, and the value projection to the weighted mean of the patches.
-That saves a twelfth of the work of a tower of twelve blocks.
+thrown away. A block for one query token needs neither keys nor values of the others: the key
+projection is applied to the query, and the value projection to the weighted mean of the tokens.
+That saves about a twelfth of the work of a tower of twelve blocks.
 """
 
 import torch
@@ -32,6 +32,8 @@ class ClassTokenBlock(torch.nn.Module):
 
         `attn_mask` is there since open_clip gives one to its blocks: None in image towers.
         """
+        if attn_mask is not None:
+            raise NotImplementedError("The class token is computed without an attention mask.")
         block = self.block
         class_token = tokens[:, 0] + block.ls_1(self._attention(block.ln_1(tokens)))
         class_token = class_token + block.ls_2(block.mlp(block.ln_2(class_token)))
@@ -42,7 +44,7 @@ class ClassTokenBlock(torch.nn.Module):
         attention = self.block.attn
         n_heads, head_width = attention.num_heads, attention.head_dim
         to_query, to_key, to_value = attention.in_proj_weight.chunk(3)  # each (w, w)
-        query_bias, _, value_bias = attention.in_proj_bias.chunk(3)  # a key's adds to all scores
+        query_bias, _, value_bias = attention.in_proj_bias.chunk(3)  # the key's changes no weight
         to_key, to_value = (
             weight.unflatten(0, (n_heads, head_width)) for weight in (to_key, to_value)
         )
@@ -56,12 +58,12 @@ class ClassTokenBlock(torch.nn.Module):
 def compute_class_token_only(tower: torch.nn.Module) -> None:
     """Replace the last block of an image tower that reads its class token; leave others alone."""
     if not (
-        isinstance(tower, VisionTransformer)
+        type(tower) is VisionTransformer  # what a subclass reads is not known
         and tower.attn_pool is None
         and tower.pool_type == "tok"
         and not tower.output_tokens
     ):
         return
     blocks = tower.transformer.resblocks
-    if type(blocks[-1]) is ResidualAttentionBlock:
+    if len(blocks) and type(blocks[-1]) is ResidualAttentionBlock:
         blocks[-1] = ClassTokenBlock(blocks[-1])

@@ -99,8 +99,8 @@ class Encoder:
     source : ModelSource
         What was loaded.
     model : torch.nn.Module
-        open_clip's model: eval mode, no gradients, shared by everyone in the process. Its image
-        tower computes nothing that it does not read, see `compute_class_token_only`.
+        open_clip's model: eval mode, no gradients, shared by everyone in the process. The last
+        block of a plain vision transformer is a shorter one, see `compute_class_token_only`.
     device : torch.device
         Where it computes.
     image_precision : {"float32", "bfloat16"}
