@@ -91,3 +91,12 @@ def test_resnets_are_left_alone():
     before = list(tower.modules())
     compute_class_token_only(tower)
     assert list(tower.modules()) == before
+
+
+def test_masks_are_refused():
+    """A mask would be ignored, so open_clip giving one is an error and no wrong embedding."""
+    block = ClassTokenBlock(make_tower().transformer.resblocks[-1])
+    tokens = torch.ones((2, 5, WIDTH), dtype=torch.float64)
+    assert block(tokens).shape == (2, 1, WIDTH)
+    with pytest.raises(NotImplementedError, match="attention mask"):
+        block(tokens, attn_mask=torch.zeros(5, 5))

@@ -1,5 +1,6 @@
 """How fast images are encoded for the first time: by open_clip's own loops, and by `transform`."""
 
+import copy
 import functools
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -108,9 +109,10 @@ def _bare_loops(encoder, pixels):
     """Loops that a user would write around open_clip, on tensors that are ready."""
     import torch
 
+    whole = encoder.source.model()[0].to(encoder.device)  # the encoder's has a shorter last block
+
     def loop(layout, dtype):
-        model = encoder.source.model()[0]  # the encoder's own tower has a shorter last block
-        model.to(encoder.device, dtype)
+        model = copy.deepcopy(whole).to(dtype=dtype)
         model.visual.to(memory_format=layout)
         batches = [
             encoder._normalised(torch.from_numpy(np.stack(some))).to(dtype, memory_format=layout)

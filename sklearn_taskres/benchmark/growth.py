@@ -42,7 +42,7 @@ def _run(axis, n, options):
     shots = n // 64 if axis == "rows" else 16 * 64 // n_classes or 1
     task = make_task(n_classes, d, shots)
     params = {"max_epochs": _EPOCHS, "lr": 2e-3, "device": options.device, "random_state": 0}
-    params["precision"] = "float32"  # "auto" changes it on the way
+    params["precision"] = "float32"  # "auto" would change it along an axis
     if axis == "candidates":
         alphas = np.geomspace(0.05, 4, n).tolist()
         clf = TaskResClassifierCV(task.t, alphas=alphas, cv=2, refit=False, **params)

@@ -26,9 +26,9 @@ def to_sklearn(classifier: Any) -> Pipeline:
     -------
     sklearn.pipeline.Pipeline
         Steps "unit" and "linear"; its probabilities are the classifier's to 1e-6 for rows of
-        float64. Rows of float32 are summed in float32 by both, each in its own way: on CLIP's
-        embeddings they differ by up to 3e-6, and by up to 3e-5 for GDAClassifier, whose weights
-        are large. A linear probe with ``normalize=False`` has a step that does nothing for "unit".
+        float64. Rows of float32 are summed in float32 by both, each in its own way: they differ by
+        more if weights are large, as those of GDAClassifier are. A linear probe with
+        ``normalize=False`` has a step that does nothing for "unit".
 
     Raises
     ------
