@@ -247,7 +247,7 @@ class TaskResClassifier(TrainedClassifier):
         the device has units for it: from 32 768 elements on (64 classes of 512) on a CPU that has
         Intel's AMX or AMD's AVX512-BF16, and from 131 072 on with CUDA, compute capability 8.0 or
         higher. Set "float32" to have one result on all of them; mean accuracies on real embeddings
-        differ by less than 0.1 points.
+        differ by up to 0.1 points.
     random_state : int, RandomState instance or None, default=None
         Order of the images in the batches; with one batch per epoch it has no influence.
     verbose : int, default=0
