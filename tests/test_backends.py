@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import openvino as openvino_library
 import platformdirs
 import pytest
 import torch
@@ -22,6 +23,7 @@ from sklearn_taskres import CLIPFeaturizer, EmbeddingCache, make_taskres_pipelin
 from sklearn_taskres import _cpu as cpu_module
 from sklearn_taskres._clip.backends import engines, onnx, openvino, plan, towers
 from sklearn_taskres._clip.backends.torch import conversion
+from sklearn_taskres._clip.backends.torch.pretrained import find_model
 from sklearn_taskres._formulas import unit
 
 ENGINES = {"openvino": openvino, "onnx": onnx}
@@ -105,6 +107,23 @@ def test_bfloat16_in_openvino(images):
     expected = featurizer("glyph-clip").transform(images)
     actual = featurizer("glyph-clip", "openvino", precision="bfloat16").transform(images)
     assert lowest_cosine(actual, expected) > 0.9995
+
+
+@pytest.mark.skipif(not cpu_module.has_bfloat16_units(), reason="bfloat16 needs units for it")
+def test_bfloat16_in_openvino_keeps_norms_precise(tmp_path):
+    """A kept tower errs by half of what OpenVINO errs by itself; its norms stay in float32."""
+    encoder = conversion.float32_encoder(find_model("glyph-clip", None))
+    size = engines._pair(encoder.image_size)
+    module = conversion.PixelTower(encoder).eval()
+    content = conversion.as_onnx(module, size, "embeddings").SerializeToString()
+    pixels = np.random.default_rng(0).integers(0, 256, (100, *size, 3), dtype=np.uint8)
+    exact = unit(encoder.encode_images(pixels).astype(np.float64))
+    openvino.write(openvino.from_onnx(content), tmp_path)
+    errors = []
+    for tower in (openvino.read(tmp_path), openvino_library.Core().read_model(content)):
+        rows = openvino.compiled(tower, "bfloat16", None)(pixels)
+        errors.append((1 - (unit(rows.astype(np.float64)) * exact).sum(axis=1)).mean())
+    assert 0 < errors[0] < errors[1] / 1.5
 
 
 @pytest.mark.parametrize("backend", ENGINES)
@@ -532,6 +551,7 @@ def test_a_disk_that_fails_costs_one_warning(
 LIMITED = """
 import resource, sys, warnings
 import numpy as np
+import openvino as openvino_library
 import platformdirs
 from pathlib import Path
 platformdirs.user_cache_path = lambda: Path({home!r})
@@ -565,6 +585,7 @@ KILLED = """
 import os, signal
 from pathlib import Path
 import numpy as np
+import openvino as openvino_library
 import platformdirs
 platformdirs.user_cache_path = lambda: Path({home!r})
 from sklearn_taskres import CLIPFeaturizer
@@ -599,10 +620,12 @@ AT_ONCE = """
 import sys
 from pathlib import Path
 import numpy as np
+import openvino as openvino_library
 import platformdirs
 platformdirs.user_cache_path = lambda: Path({home!r})
 from sklearn_taskres import CLIPFeaturizer
 from sklearn_taskres._clip.backends.torch import conversion
+from sklearn_taskres._clip.backends.torch.pretrained import find_model
 as_onnx = conversion.as_onnx
 def noted(*args):
     print("converted")

@@ -104,7 +104,7 @@ FAMILY = {
 #: The only files that may import a library.
 DOORS = {
     "open_clip": {
-        "_clip/backends/torch/class_token.py",
+        "_clip/backends/torch/blocks.py",
         "_clip/backends/torch/pretrained.py",
         "_clip/backends/torch/untrusted.py",
         "benchmark/cold.py",

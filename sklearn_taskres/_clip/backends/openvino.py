@@ -13,13 +13,40 @@ CONVERTING = ("onnx", "onnxscript")
 
 _FILE = "tower.xml"  # and tower.bin, its weights
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
+#: OpenVINO's mark of an operation that keeps its precision, whatever the hint. It takes effect in
+#: a tower that is read from the disk.
+_PRECISE = "precise_0"
 
 
 def from_onnx(content: bytes) -> Any:
     """Return the tower of an ONNX file's bytes."""
     import openvino
 
-    return openvino.Core().read_model(content)
+    tower = openvino.Core().read_model(content)
+    _keep_norms_precise(tower)
+    return tower
+
+
+def _keep_norms_precise(tower):
+    """Mark norms, with their scales and shifts, and the sums that they read.
+
+    Such sums are the residual stream of a transformer, whose rounding is most of the error of an
+    embedding in bfloat16.
+    """
+    norms = [operation for operation in tower.get_ops() if operation.get_type_name() == "MVN"]
+    for norm in norms:
+        marked = [norm, *_readers(norm, "Multiply")]
+        marked += _readers(marked[-1], "Add")
+        read = norm.input_value(0).get_node()
+        marked += [read] if read.get_type_name() == "Add" else []
+        for operation in marked:
+            operation.get_rt_info()[_PRECISE] = ""
+
+
+def _readers(operation, kind):
+    """Return the operations of a kind that read what another one computes."""
+    readers = [reader.get_node() for reader in operation.output(0).get_target_inputs()]
+    return [reader for reader in readers if reader.get_type_name() == kind]
 
 
 def write(tower: Any, folder: Path) -> None:

@@ -18,7 +18,7 @@ from ..identity import ModelIdentity, model_stamps
 
 #: The folder of ours in a cache folder, and in the user's cache directory. Another number stands
 #: for another way to convert.
-FOLDER = "sklearn-taskres-towers-v3"
+FOLDER = "sklearn-taskres-towers-v4"
 _MANIFEST = "manifest.json"
 #: Seconds to wait for whoever converts the same tower.
 _PATIENCE = 600

@@ -15,7 +15,7 @@ from ...._device import PRECISIONS, fastest_precision, product_precision, resolv
 from ...._messages import warn_user
 from ...identity import model_stamps, names_its_weights
 from ...resizing import make_resize
-from .class_token import compute_class_token_only
+from .blocks import replace_blocks
 from .pretrained import build_model, build_tokenizer, find_model
 
 __all__ = ["Encoder", "build_model", "build_tokenizer", "load_encoder"]
@@ -99,8 +99,8 @@ class Encoder:
     source : ModelSource
         What was loaded.
     model : torch.nn.Module
-        open_clip's model: eval mode, no gradients, shared by everyone in the process. The last
-        block of a plain vision transformer is a shorter one, see `compute_class_token_only`.
+        open_clip's model: eval mode, no gradients, shared by everyone in the process. A plain
+        vision transformer has other blocks, see `replace_blocks`.
     device : torch.device
         Where it computes.
     image_precision : {"float32", "bfloat16"}
@@ -122,7 +122,7 @@ class Encoder:
         self.text_precision = text_precision
         model, self._token_ids = source.model()
         self.logit_scale = float(model.logit_scale.exp())
-        compute_class_token_only(model.visual)
+        replace_blocks(model.visual)
         self.model = model.to(device)
         self._dtype = getattr(torch, image_precision)
         is_convolutional = _is_convolutional(model.visual)  # then channels last is faster
