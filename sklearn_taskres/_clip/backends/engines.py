@@ -183,22 +183,18 @@ class _Conversion:
         content, pixels, expected = self._from_torch()
         try:
             tower = self.engine.from_onnx(content)
-            for precision in dict.fromkeys(["float32", self.precision]):
-                run = self._compiled(tower, precision)
-                self._compare(run, precision, pixels, expected)
+            self._check(tower, pixels, expected)
         except NotConvertedError:
             raise
         except Exception as error:  # each engine raises its own kinds
             raise self._refused(error) from error
 
-        def check(folder):
-            kept = self._compiled(self.engine.read(folder), "float32")
-            self._compare(kept, "float32", pixels, expected)
-
         self.towers.keep(
-            self.identity, self.engine.NAME, lambda folder: self.engine.write(tower, folder), check
+            self.identity,
+            self.engine.NAME,
+            lambda folder: self.engine.write(tower, folder),
+            lambda folder: self._check(self.engine.read(folder), pixels, expected),
         )
-        del run
         kept = self._of_kept()  # its weights may stay on the disk
         return self._compiled(tower, self.precision) if kept is None else kept
 
@@ -219,6 +215,11 @@ class _Conversion:
 
     def _compiled(self, tower, precision):
         return self.engine.compiled(tower, precision, n_threads())
+
+    def _check(self, tower, pixels, expected):
+        """Raise NotConvertedError unless pixels are embedded as expected, in each precision."""
+        for precision in dict.fromkeys(["float32", self.precision]):
+            self._compare(self._compiled(tower, precision), precision, pixels, expected)
 
     def _compare(self, run, precision, pixels, expected):
         """Raise NotConvertedError unless batches of two sizes are embedded as by torch."""

@@ -13,8 +13,8 @@ CONVERTING = ("onnx", "onnxscript")
 
 _FILE = "tower.xml"  # and tower.bin, its weights
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
-#: OpenVINO's mark of an operation that keeps its precision, whatever the hint. It takes effect in
-#: a tower that is read from the disk.
+#: OpenVINO's mark of an operation that keeps its precision, whatever the hint. New versions heed it
+#: in towers that are read from the disk only; others are a little less exact in bfloat16.
 _PRECISE = "precise_0"
 
 

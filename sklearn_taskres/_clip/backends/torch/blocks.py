@@ -2,7 +2,7 @@
 
 Every block adds to the same tokens, the residual stream. In open_clip the stream has the precision
 of the weights, and in bfloat16 most of an embedding's error is its rounding. Here the stream and
-the norms are in float32, and only what lies between has the precision of the weights.
+the norms of the blocks are in float32, and only what lies between has the precision of the weights.
 
 CLIP's vision transformers end in the class token: what their last block makes of the patches is
 thrown away. A block for one query token needs neither keys nor values of the others: the key
@@ -35,13 +35,19 @@ class Block(torch.nn.Module):
     def forward(self, stream):
         """Add to tokens (b, n, w) in float32, in place, which spares memory, and return them."""
         block = self.block
-        seen = self._attention(_normalised(stream, block.ln_1))
+        seen = self._attention(self._normalised(stream, block.ln_1))
         stream = self._read(stream).add_(block.ls_1(seen))
-        return stream.add_(block.ls_2(block.mlp(_normalised(stream, block.ln_2))))
+        return stream.add_(block.ls_2(block.mlp(self._normalised(stream, block.ln_2))))
 
     def _read(self, stream):
         """Return the tokens that are computed, of all."""
         return stream
+
+    def _normalised(self, stream, norm):
+        """Return tokens after a layer norm in float32, in the precision of the weights."""
+        scale, shift = (None if a is None else a.to(stream.dtype) for a in (norm.weight, norm.bias))
+        tokens = layer_norm(stream, norm.normalized_shape, scale, shift, norm.eps)
+        return tokens.to(self.block.attn.in_proj_weight.dtype)
 
     def _attention(self, tokens):
         """Return what the tokens see of each other, (b, n, w), of normalised tokens (b, n, w)."""
@@ -56,7 +62,7 @@ class Block(torch.nn.Module):
 class ClassTokenBlock(Block):
     """What a block makes of the first token; the others are only looked at.
 
-    Its `forward` returns the class token alone, (b, 1, w).
+    Its `forward` returns the class token alone, (b, 1, w), and leaves its input as it is.
     """
 
     def _read(self, stream):
@@ -92,8 +98,11 @@ class Blocks(torch.nn.Module):
         self.blocks = torch.nn.ModuleList(blocks)
 
     def forward(self, tokens):
-        """Return the tokens after the last block, of tokens (b, n, w), in the same dtype."""
-        stream = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
+        """Return the tokens after the last block, or the first of them, (b, n or 1, w).
+
+        `tokens`, (b, n, w), have the precision of the weights, and so has what is returned.
+        """
+        stream = tokens.to(torch.promote_types(tokens.dtype, torch.float32), copy=True)
         for block in self.blocks:
             stream = block(stream)
         return stream.to(tokens.dtype)
@@ -116,10 +125,3 @@ def replace_blocks(tower: torch.nn.Module) -> None:
     last = ClassTokenBlock if reads_class_token else Block
     ours = Blocks([*map(Block, blocks[:-1]), last(blocks[-1])])
     tower.transformer = ours.train(tower.training)
-
-
-def _normalised(tokens, norm):
-    """Return float32 tokens after a layer norm, in the precision of its weights."""
-    weight, bias = (array.to(tokens.dtype) for array in (norm.weight, norm.bias))
-    normalised = layer_norm(tokens, norm.normalized_shape, weight, bias, norm.eps)
-    return normalised.to(norm.weight.dtype)
