@@ -109,9 +109,10 @@ def test_bfloat16_in_openvino(images):
     assert lowest_cosine(actual, expected) > 0.9995
 
 
-@pytest.mark.skipif(not cpu_module.has_bfloat16_units(), reason="bfloat16 needs units for it")
 def test_bfloat16_in_openvino_keeps_norms_precise(tmp_path):
     """A kept tower errs by less than what OpenVINO errs by itself; its norms stay in float32."""
+    if "BF16" not in openvino_library.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("OpenVINO computes in float32 on this processor")
     encoder = conversion.float32_encoder(find_model("glyph-clip", None))
     size = engines._pair(encoder.image_size)
     module = conversion.PixelTower(encoder).eval()

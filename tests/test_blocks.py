@@ -101,7 +101,8 @@ def test_last_block_costs_next_to_nothing():
     before, others = n_operations(whole), n_operations(without)
     replace_blocks(whole)
     without.transformer = Blocks(map(Block, without.transformer.resblocks))
-    assert n_operations(whole) < n_operations(without) + (before - others) / 4
+    least = n_operations(without)
+    assert least < n_operations(whole) < least + (before - others) / 4
 
 
 def n_operations(tower):
@@ -115,17 +116,18 @@ class Subclass(VisionTransformer):
 
 
 @pytest.mark.parametrize(
-    "tower",
+    "make",
     [
-        make_tower(qk_norm=True),
-        make_tower(layers=0),
-        Subclass(16, 4, WIDTH, 1, 4, 2.0),
-        ModifiedResNet(layers=(1, 1, 1, 1), output_dim=8, heads=2, image_size=32, width=8),
+        functools.partial(make_tower, qk_norm=True),
+        functools.partial(make_tower, layers=0),
+        functools.partial(Subclass, 16, 4, WIDTH, 1, 4, 2.0),
+        functools.partial(ModifiedResNet, (1, 1, 1, 1), output_dim=8, heads=2, image_size=32),
     ],
     ids=["blocks of another build", "no blocks", "subclass", "resnet"],
 )
-def test_left_alone(tower):
+def test_left_alone(make):
     """Towers of which it is not known what they compute stay as they are."""
+    tower = make()
     before = list(tower.modules())
     replace_blocks(tower)
     assert list(tower.modules()) == before

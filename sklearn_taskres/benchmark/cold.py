@@ -109,7 +109,7 @@ def _bare_loops(encoder, pixels):
     """Loops that a user would write around open_clip, on tensors that are ready."""
     import torch
 
-    whole = encoder.source.model()[0].to(encoder.device)  # the encoder's has a shorter last block
+    whole = encoder.source.model()[0].to(encoder.device)  # the encoder's has other blocks
 
     def loop(layout, dtype):
         model = copy.deepcopy(whole).to(dtype=dtype)
