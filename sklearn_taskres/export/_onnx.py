@@ -109,8 +109,10 @@ def _classify(torch, tower, head: LinearMap, is_normalized):
         def __init__(self):
             super().__init__()
             self.tower = tower
+            # What all classes have in common changes no probability, and would cost digits.
+            coef, bias = (array - array.mean(axis=0) for array in (head.coef, head.intercept))
             shift = np.zeros_like(head.coef[0]) if head.shift is None else head.shift
-            for name, array in {"coef": head.coef, "bias": head.intercept, "shift": shift}.items():
+            for name, array in {"coef": coef, "bias": bias, "shift": shift}.items():
                 self.register_buffer(name, torch.tensor(np.asarray(array, dtype=np.float32)))
 
         def forward(self, pixels):
