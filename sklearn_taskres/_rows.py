@@ -3,7 +3,7 @@
 import mmap
 
 import numpy as np
-from sklearn.utils import assert_all_finite
+from sklearn.utils import assert_all_finite, gen_batches
 
 #: Rows that are read at a time.
 _CHUNK = 8192
@@ -37,16 +37,14 @@ def working_dtype(X):
 
 
 def chunks(X):
-    """Yield a slice and its rows in the dtype of computation; all at once if X isn't streamed.
+    """Yield a slice and its rows in the dtype of computation, a few thousand at a time.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, ...)
         With at least one row.
     """
-    size = _CHUNK if is_streamed(X) else len(X)
-    for start in range(0, len(X), size):
-        part = slice(start, start + size)
+    for part in gen_batches(len(X), _CHUNK):
         yield part, X[part].astype(working_dtype(X), copy=False)
 
 

@@ -83,15 +83,15 @@ def test_plain_scikit_learn_predicts_the_same(kind, dtype, n_classes):
     assert all(type(step).__module__.startswith("sklearn.") for step in plain)
 
 
-@pytest.mark.parametrize("method", [TaskResClassifier, GDAClassifier])
-def test_plain_scikit_learn_is_near_in_float32(method, test_data):
-    """Real embeddings in float32 are summed in another order, and in float64 nothing differs."""
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("method", [TaskResClassifier, GDAClassifier, TaskResGDAClassifier])
+def test_plain_scikit_learn_predicts_the_same_on_real_embeddings(method, dtype, test_data):
+    """The large weights of a Gaussian classifier, and rows of float32, among them."""
     dtd = DTD(test_data)
-    for dtype, bound in ((np.float32, 5e-4), (np.float64, 1e-10)):
-        clf = method(dtd.base.astype(dtype), random_state=0).fit(dtd.X.astype(dtype), dtd.y)
-        expected = clf.predict_proba(dtd.X_test.astype(dtype))
-        actual = to_sklearn(clf).predict_proba(dtd.X_test.astype(dtype))
-        assert_allclose(actual, expected, rtol=0, atol=bound)
+    clf = method(dtd.base.astype(dtype), random_state=0).fit(dtd.X.astype(dtype), dtd.y)
+    X, plain = dtd.X_test.astype(dtype), to_sklearn(clf)
+    assert_allclose(plain.predict_proba(X), clf.predict_proba(X), rtol=0, atol=1e-6)
+    assert_array_equal(plain.predict(X), clf.predict(X))
 
 
 @pytest.mark.parametrize("kind", ["taskres", "gda"])

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
+from sklearn.preprocessing import normalize
 from test_common import CLASSIFIERS
 
 from sklearn_taskres import CLIPTextFeaturizer, CoOpClassifier, TaskResClassifier
@@ -67,11 +68,11 @@ def logits_of_rows(clf, X, labels):
         X = (1 - clf.ratio) * X + clf.ratio * np.maximum(hidden @ clf.w2_.T, 0)
     if getattr(clf, "image_residual_", np.zeros(1)).any():
         X = X + X.dtype.type(clf.alpha_) * clf.image_residual_
-    z = X / np.sqrt(np.vecdot(X, X))[:, None]
+    z = normalize(X).astype(np.float64)
     if hasattr(clf, "image_map_"):
         z = z @ clf.image_map_
         z = z / np.sqrt(np.vecdot(z, z))[:, None]
-    logits = z @ clf.coef_[rows].T
+    logits = z @ clf.coef_[rows].astype(np.float64).T
     if hasattr(clf, "intercept_"):
         logits = logits + clf.intercept_[rows]
     if hasattr(clf, "cache_keys_"):
@@ -79,7 +80,7 @@ def logits_of_rows(clf, X, labels):
         votes = np.exp(clf.beta_ * (z @ clf.cache_keys_[kept].T - 1))
         owners = clf.classes_[clf.cache_classes_[kept]][:, None] == np.asarray(labels)
         logits = logits + clf.alpha_ * (votes @ (owners * clf.cache_weights_[kept, None]))
-    return logits
+    return logits.astype(X.dtype)
 
 
 def rounding(logits):

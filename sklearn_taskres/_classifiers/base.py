@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin
+from sklearn.preprocessing import normalize
 from sklearn.utils import check_array, compute_sample_weight
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
@@ -337,15 +338,26 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
 
     # prediction -------------------------------------------------------------------------------
 
-    def _logits(self, X):
-        """Logits (n_samples, n_classes) of validated X."""
-        return unit(X) @ self.coef_.T
+    def _rows(self, X):
+        """Return what `_logits` multiplies: unit rows, to the bit those of a Normalizer."""
+        check_norms(X, "X")
+        return normalize(X)
 
-    def _validated_logits(self, X):
+    def _logits(self, rows):
+        """Logits (n_samples, n_classes) of rows from `_rows`."""
+        return rows @ self.coef_.astype(rows.dtype, copy=False).T  # NumPy would cast the transpose
+
+    def _predicted(self, X, of_logits):
+        """Apply a function to the logits of some rows of X at a time, and join what it returns.
+
+        Logits are multiplied in float64, whatever X is: sums in float32 depend on their order, and
+        a logit of 1000, as GDA has them, would be off by more than small probabilities show.
+        """
         check_is_fitted(self)
         X, _ = _clean_and_views(X)
         X = self._validated(X, reset=False)
-        return np.concatenate([self._logits(rows) for _, rows in chunks(X)])
+        rows = (self._rows(some).astype(np.float64, copy=False) for _, some in chunks(X))
+        return np.concatenate([of_logits(self._logits(some)) for some in rows])
 
     def decision_function(self, X: ArrayLike) -> NDArray[Any]:
         """Logits of each class.
@@ -358,9 +370,9 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         Returns
         -------
         ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
-            Scaled cosines; for two classes the second's minus the first's.
+            Scaled cosines, in the dtype of `coef_`; for two classes the second's minus the first's.
         """
-        logits = self._validated_logits(X)
+        logits = self._predicted(X, lambda logits: logits.astype(self.coef_.dtype))
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -375,7 +387,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         -------
         ndarray of shape (n_samples,)
         """
-        winners = self._validated_logits(X).argmax(axis=1)
+        winners = self._predicted(X, lambda logits: logits.argmax(axis=1))
         return self.classes_[winners]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -391,7 +403,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         ndarray of shape (n_samples, n_classes), float64
             Columns in the order of `classes_`.
         """
-        return softmax(self._validated_logits(X).astype(np.float64), axis=1)
+        return self._predicted(X, lambda logits: softmax(logits, axis=1))
 
     def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Logarithm of the probability of each class, exact if the probability underflows.
@@ -406,4 +418,4 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         ndarray of shape (n_samples, n_classes), float64
             Columns in the order of `classes_`.
         """
-        return log_softmax(self._validated_logits(X).astype(np.float64), axis=1)
+        return self._predicted(X, lambda logits: log_softmax(logits, axis=1))

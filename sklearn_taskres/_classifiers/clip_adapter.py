@@ -242,8 +242,8 @@ class CLIPAdapterClassifier(TrainedClassifier):
             return None
         return "with branch='image' passes image rows through a network"
 
-    def _logits(self, X):
-        return super()._logits(self._adapted(X) if self.branch == "image" else X)
+    def _rows(self, X):
+        return super()._rows(self._adapted(X) if self.branch == "image" else X)
 
     def _new_rows(self, base, names):
         return {"base_": base, "coef_": self._coef(base)}

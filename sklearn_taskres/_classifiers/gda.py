@@ -221,5 +221,5 @@ class GDAClassifier(BaseCLIPClassifier):
             return self.base_
         return class_base.embed(self.classes_, None, X, y, sample_weight)
 
-    def _logits(self, X):
-        return super()._logits(X) + self.intercept_
+    def _logits(self, rows):
+        return super()._logits(rows) + self.intercept_

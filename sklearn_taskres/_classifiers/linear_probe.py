@@ -10,7 +10,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._formulas import unit
 from .._held_out import held_out_score, shot_folds
 from .._typing import ClassWeight, RandomState
 from .base import BaseCLIPClassifier
@@ -173,7 +172,7 @@ class LinearProbeClassifier(BaseCLIPClassifier):
         self.n_parameters_ = self.coef_.size + self.intercept_.size
 
     def _rows(self, X):
-        return unit(X) if self.normalize else X
+        return super()._rows(X) if self.normalize else X
 
     def _regress(self, rows, y, sample_weight, C):
         """Weights (K, D), intercepts (K,) and iterations of one logistic regression."""
@@ -205,5 +204,5 @@ class LinearProbeClassifier(BaseCLIPClassifier):
             logits[held] = rows[held] @ coef.T + intercept
         return logits
 
-    def _logits(self, X):
-        return self._rows(X) @ self.coef_.T + self.intercept_
+    def _logits(self, rows):
+        return super()._logits(rows) + self.intercept_

@@ -182,5 +182,5 @@ class ProLIPClassifier(TrainedClassifier):
         )
         self.image_map_ = np.eye(d, dtype=X.dtype) + learned["x"]
 
-    def _logits(self, X):
-        return unit(unit(X) @ self.image_map_) @ self.coef_.T
+    def _logits(self, rows):
+        return super()._logits(unit(rows @ self.image_map_))

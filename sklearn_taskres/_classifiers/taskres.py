@@ -464,10 +464,10 @@ class TaskResClassifier(TrainedClassifier):
         if self.text_projection_ is not None:
             self.n_parameters_ += self.text_projection_.size
 
-    def _logits(self, X):
+    def _rows(self, X):
         if self.image_residual_.any():
             X = task_residual(X, self.image_residual_, self.image_residual_.dtype.type(self.alpha_))
-        return super()._logits(X)
+        return super()._rows(X)
 
     def _embed_names(self, names):
         if self.text_projection_ is None:

@@ -460,8 +460,8 @@ class TaskResGDAClassifier(TrainedClassifier):
             0, intercept, weight
         ) / temperature
 
-    def _logits(self, X):
-        return super()._logits(X) + self.intercept_
+    def _logits(self, rows):
+        return super()._logits(rows) + self.intercept_
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy on the images that have a label.

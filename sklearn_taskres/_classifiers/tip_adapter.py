@@ -295,9 +295,9 @@ class TipAdapterClassifier(TrainedClassifier):
 
     # prediction and classes -------------------------------------------------------------------
 
-    def _logits(self, X):
+    def _logits(self, rows):
         arrays = self._constants() | {"keys": self.cache_keys_, "values": self._values()}
-        return in_chunks(tip_adapter_logits, unit(X), len(self.cache_keys_), **arrays)
+        return in_chunks(tip_adapter_logits, rows, len(self.cache_keys_), **arrays)
 
     def _with_class_arrays(self, rows_of):
         """Let each cached image follow its class, or leave with it."""

@@ -25,10 +25,9 @@ def to_sklearn(classifier: Any) -> Pipeline:
     Returns
     -------
     sklearn.pipeline.Pipeline
-        Steps "unit" and "linear"; its probabilities are the classifier's to 1e-6 for rows of
-        float64. Rows of float32 are summed in float32 by both, each in its own way: they differ by
-        more if weights are large, as those of GDAClassifier are. A linear probe with
-        ``normalize=False`` has a step that does nothing for "unit".
+        Steps "unit" and "linear"; its probabilities are the classifier's to 1e-6. Its coefficients
+        are float64, so that rows of float32 are multiplied in float64, as the classifier does it. A
+        linear probe with ``normalize=False`` has a step that does nothing for "unit".
 
     Raises
     ------
@@ -58,11 +57,12 @@ def to_sklearn(classifier: Any) -> Pipeline:
             f"they are normalised, which is not one linear map. Fit it with residual='text', or "
             f"use export_onnx."
         )
+    coef, intercept = (array.astype(np.float64) for array in (head.coef, head.intercept))
+    if len(head.classes) == 2:  # one row there, of the second class against the first
+        coef, intercept = np.diff(coef, axis=0), np.diff(intercept)
     linear = LogisticRegression()
     linear.classes_, linear.n_features_in_ = head.classes, head.coef.shape[1]
-    linear.coef_, linear.intercept_ = head.coef, head.intercept
-    if len(head.classes) == 2:  # one row there, of the second class against the first
-        linear.coef_, linear.intercept_ = (np.diff(a, axis=0) for a in (head.coef, head.intercept))
+    linear.coef_, linear.intercept_ = coef, intercept
     linear.n_iter_ = np.zeros(1, dtype=np.int32)
     unit: Any = Normalizer() if head.is_unit else FunctionTransformer()
     unit.n_features_in_ = head.coef.shape[1]
