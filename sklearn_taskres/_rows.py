@@ -1,4 +1,7 @@
-"""Image rows that are too many to copy, read a few at a time: float16, or in a memory map."""
+"""Image rows read a few at a time, as those must be that are too many to copy.
+
+Such rows are float16, or lie in a memory map.
+"""
 
 import mmap
 

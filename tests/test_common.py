@@ -55,7 +55,7 @@ JOINED = {**FAST, "unlabeled": None}
 MINI = {"batch_size": 16, "random_state": 0}
 #: CoOp needs a text tower, of fixed width: one that takes any width stands in for it.
 COOP = {"base": "class_means", "n_context": 2, "max_epochs": 8, "random_state": 0}
-#: Nothing is summed in float32 here: the training of Tip-Adapter-F has a reason of its own.
+#: Their fits sum nothing that the check sees; the table excuses Tip-Adapter-F.
 UNTRAINED = (ZeroShotClassifier, LinearProbeClassifier, TipAdapterClassifier)
 #: Small, fast instances and the checks that each is expected to fail, with the reason.
 CLASSIFIERS = [
@@ -151,7 +151,7 @@ def test_scikit_learn_checks_of_the_defaults(estimator, check):
 @scikit_learn_data
 @parametrize_with_checks(instances, expected_failed_checks=expected_failures_in_float32)
 def test_scikit_learn_checks_in_float32(estimator, check, monkeypatch):
-    """The same if all computation is in float32, which the checks' own data seldom ask for."""
+    """The same if all is fitted in float32, which the checks' own data seldom ask for."""
     monkeypatch.setattr("sklearn_taskres._classifiers.base._DTYPES", [np.float32])
     check(estimator)
 

@@ -64,8 +64,9 @@ def logits_of_rows(clf, X, labels):
     """Logits from the fitted arrays of these labels alone, by the formulas in the docstrings."""
     rows = np.searchsorted(clf.classes_, labels)
     if hasattr(clf, "w1_"):
-        hidden = np.maximum(X @ clf.w1_.T, 0)
-        X = (1 - clf.ratio) * X + clf.ratio * np.maximum(hidden @ clf.w2_.T, 0)
+        wide = X.astype(np.float64)
+        added = np.maximum(np.maximum(wide @ clf.w1_.T, 0) @ clf.w2_.T, 0)
+        X = ((1 - clf.ratio) * wide + clf.ratio * added).astype(np.float32)
     if getattr(clf, "image_residual_", np.zeros(1)).any():
         X = X + X.dtype.type(clf.alpha_) * clf.image_residual_
     z = normalize(X).astype(np.float64)
@@ -80,7 +81,7 @@ def logits_of_rows(clf, X, labels):
         votes = np.exp(clf.beta_ * (z @ clf.cache_keys_[kept].T - 1))
         owners = clf.classes_[clf.cache_classes_[kept]][:, None] == np.asarray(labels)
         logits = logits + clf.alpha_ * (votes @ (owners * clf.cache_weights_[kept, None]))
-    return logits.astype(X.dtype)
+    return logits.astype(np.float32)
 
 
 def rounding(logits):

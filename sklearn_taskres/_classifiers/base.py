@@ -79,12 +79,13 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
     `fit` validates, encodes the labels and finds the class embeddings ``base_`` (n_classes, d) and
     ``logit_scale_``; a sibling writes ``_fit(X, y, sample_weight, views)``, which sets ``coef_``
     and what else its method learns. ``X`` (n, d) are the clean rows, ``views`` (n, v, d) augmented
-    ones or None. ``_class_arrays`` names the arrays that have a row per class, so that
-    `select_classes` and `add_classes` know them; ``_cannot_add_classes`` is the reason if a
-    method can't, and ``_is_not_linear`` what it does to an image that no linear map of its unit row
-    does. ``n_parameters_`` is the number of values that training tuned. A sibling that
-    reads rows through :mod:`.._rows` and the engine alone says so in ``_streams_rows``: float16
-    and memory maps then reach its ``_fit`` as they are.
+    ones or None. Prediction multiplies what ``_rows(X)`` returns, as ``_logits(rows)`` does it: a
+    method with other rows, or another product, writes its own. ``_class_arrays`` names the arrays
+    that have a row per class, so that `select_classes` and `add_classes` know them;
+    ``_cannot_add_classes`` is the reason if a method can't, and ``_is_not_linear`` what it does to
+    an image that no linear map of its unit row does. ``n_parameters_`` is the number of values that
+    training tuned. A sibling that reads rows through :mod:`.._rows` and the engine alone says so in
+    ``_streams_rows``: float16 and memory maps then reach its ``_fit`` as they are.
 
     Think twice before adding anything: what only one method needs belongs to that method.
     """
@@ -117,7 +118,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         X : array-like of shape (n_samples, n_features), or (n_samples, 1 + n_views, n_features)
             Raw image embeddings, as CLIPFeaturizer gives them; with views, the clean one is slot 0,
             and training draws one of the others per image and epoch. float32 and float64 decide the
-            dtype of all computation; anything else is read into float32. TaskRes reads float16 and
+            dtype of the fit; anything else is read into float32. TaskRes reads float16 and
             memory maps batch by batch, and never copies them whole.
         y : array-like of shape (n_samples,)
             Labels: the names of the classes, or anything that `class_names` gives names to.
@@ -339,13 +340,17 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
     # prediction -------------------------------------------------------------------------------
 
     def _rows(self, X):
-        """Return what `_logits` multiplies: unit rows, to the bit those of a Normalizer."""
+        """Return what `_logits` multiplies: unit rows, to the bit those of a Normalizer.
+
+        As there, a row whose norm is rounding, below 1e-6 in float32, stays as it is.
+        """
         check_norms(X, "X")
         return normalize(X)
 
     def _logits(self, rows):
-        """Logits (n_samples, n_classes) of rows from `_rows`."""
-        return rows @ self.coef_.astype(rows.dtype, copy=False).T  # NumPy would cast the transpose
+        """Logits (n_samples, n_classes) of rows from `_rows`, brought to float64."""
+        # Cast before it is transposed: NumPy itself would cast the transpose, which is slow.
+        return rows @ self.coef_.astype(rows.dtype, copy=False).T
 
     def _predicted(self, X, of_logits):
         """Apply a function to the logits of some rows of X at a time, and join what it returns.
@@ -356,8 +361,8 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         check_is_fitted(self)
         X, _ = _clean_and_views(X)
         X = self._validated(X, reset=False)
-        rows = (self._rows(some).astype(np.float64, copy=False) for _, some in chunks(X))
-        return np.concatenate([of_logits(self._logits(some)) for some in rows])
+        rows = (self._rows(part).astype(np.float64, copy=False) for _, part in chunks(X))
+        return np.concatenate([of_logits(self._logits(part)) for part in rows])
 
     def decision_function(self, X: ArrayLike) -> NDArray[Any]:
         """Logits of each class.

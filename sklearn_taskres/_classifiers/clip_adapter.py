@@ -3,6 +3,7 @@
 from numbers import Integral, Real
 from typing import Literal
 
+import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
@@ -243,7 +244,9 @@ class CLIPAdapterClassifier(TrainedClassifier):
         return "with branch='image' passes image rows through a network"
 
     def _rows(self, X):
-        return super()._rows(self._adapted(X) if self.branch == "image" else X)
+        if self.branch == "image":
+            X = self._adapted(X.astype(np.float64, copy=False)).astype(X.dtype)
+        return super()._rows(X)
 
     def _new_rows(self, base, names):
         return {"base_": base, "coef_": self._coef(base)}

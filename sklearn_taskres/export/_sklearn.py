@@ -25,15 +25,17 @@ def to_sklearn(classifier: Any) -> Pipeline:
     Returns
     -------
     sklearn.pipeline.Pipeline
-        Steps "unit" and "linear"; its probabilities are the classifier's to 1e-6. Its coefficients
-        are float64, so that rows of float32 are multiplied in float64, as the classifier does it. A
-        linear probe with ``normalize=False`` has a step that does nothing for "unit".
+        Steps "unit" and "linear"; for rows of float32 or float64 its probabilities are the
+        classifier's to 1e-6. Bring rows of float16 to float32 before: Normalizer rounds to float16.
+        The coefficients are float64, so that rows of float32 are multiplied in float64, as the
+        classifier does it. A linear probe with ``normalize=False`` has a step that does nothing for
+        "unit".
 
     Raises
     ------
     TypeError
         If it is not a classifier of this package, or its method is not one linear map:
-        Tip-Adapter, CLIP-Adapter on the image branch, and TaskRes with an image residual.
+        Tip-Adapter, CLIP-Adapter on the image branch, ProLIP, and TaskRes with an image residual.
     sklearn.exceptions.NotFittedError
         If it is not fitted.
 
