@@ -356,7 +356,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         """Apply a function to the logits of some rows of X at a time, and join what it returns.
 
         Logits are multiplied in float64, whatever X is: sums in float32 depend on their order, and
-        a logit of 1000, as GDA has them, would be off by more than small probabilities show.
+        if logits are large, as those of GDA, that shows in the probabilities.
         """
         check_is_fitted(self)
         X, _ = _clean_and_views(X)
