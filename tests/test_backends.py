@@ -460,6 +460,7 @@ def test_a_tower_is_converted_once(backend, own_home, tiny_clip, images, convers
     assert len(conversions) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.parametrize("damage", ["changed", "cut", "manifest", "missing"])
 def test_a_damaged_tower_is_converted_again(damage, backend, own_home, tiny_clip, images):
@@ -485,6 +486,7 @@ def test_a_damaged_tower_is_converted_again(damage, backend, own_home, tiny_clip
     assert_array_equal(featurizer(tiny_clip, backend).transform(images), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.filterwarnings("ignore:The converted image tower .* is damaged")
 def test_a_digest_of_several_parts(backend, own_home, tiny_clip, images, monkeypatch, conversions):
@@ -567,6 +569,7 @@ assert len(caught) == 1, [str(w.message) for w in caught]
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limits on the size of a file")
 @pytest.mark.parametrize("backend", ENGINES)
 def test_files_that_can_not_grow(backend, own_home, tiny_clip, images):
@@ -600,6 +603,7 @@ CLIPFeaturizer({name!r}, cache=None, precision="float32", backend={backend!r}).t
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_kill_during_conversion(moment, backend, own_home, tiny_clip, images):
@@ -643,6 +647,7 @@ def test_each_cache_folder_gets_its_tower(backend, tiny_clip, images, tmp_path):
         assert list((tmp_path / name).rglob("manifest.json")) != []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ENGINES)
 def test_two_processes_convert_once(backend, own_home, tiny_clip, images):
     """The second waits for the first, and both give the same rows."""
