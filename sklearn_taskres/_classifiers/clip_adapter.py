@@ -65,15 +65,13 @@ class CLIPAdapterClassifier(TrainedClassifier):
     reduction : int, default=4
         The hidden layer has ``n_features // reduction`` units, at least one.
     base_norm : float or None, default=None
-        Mean norm to which the rows of t are scaled. It changes `base_` alone: to a network without
-        biases, no length matters.
+        Mean norm to which the rows of t are scaled; a network without biases sees no length.
     logit_scale : float or None, default=None
         Frozen logit scale 1/τ. None takes the CLIP's own, or 100 if the base is not text.
     lr : float, default=1e-3
         Learning rate of Adam; the schedule is one epoch at 1e-5, then a cosine down.
     max_epochs : int or "auto", default="auto"
-        Epochs. "auto" is 100 up to 4 images per class (median), else 50, and never more than 12 400
-        steps.
+        Epochs. "auto" is 100 up to 4 images per class (median), else 50; at most 12 400 steps.
     batch_size : int, default=32
         Images per step. An incomplete last batch is dropped; fewer images in all are one batch.
     weight_decay : float, default=5e-4
@@ -239,9 +237,8 @@ class CLIPAdapterClassifier(TrainedClassifier):
 
     @property
     def _is_not_linear(self) -> str | None:  # type: ignore[override]
-        if self.branch != "image":
-            return None
-        return "with branch='image' passes image rows through a network"
+        reason = "with branch='image' passes image rows through a network"
+        return reason if self.branch == "image" else None
 
     def _rows(self, X):
         if self.branch == "image":

@@ -297,12 +297,10 @@ class TipAdapterClassifier(TrainedClassifier):
     # prediction and classes -------------------------------------------------------------------
 
     def _logits(self, rows):
-        arrays = self._constants() | {"keys": self.cache_keys_}
+        arrays = self._constants() | {"keys": self.cache_keys_, "values": self._values()}
         for name in ("keys", "classifier"):  # once, and not in every chunk
             arrays[name] = arrays[name].astype(rows.dtype, copy=False)
-        return in_chunks(
-            tip_adapter_logits, rows, len(self.cache_keys_), values=self._values(), **arrays
-        )
+        return in_chunks(tip_adapter_logits, rows, len(self.cache_keys_), **arrays)
 
     def _with_class_arrays(self, rows_of):
         """Let each cached image follow its class, or leave with it."""
