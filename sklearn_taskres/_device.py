@@ -5,6 +5,7 @@ import functools
 import os
 import threading
 
+import numpy as np
 import torch
 
 from ._cpu import has_bfloat16_units
@@ -70,6 +71,11 @@ def _available(kind):
         return True
     accelerator = torch.accelerator.current_accelerator()
     return accelerator is not None and accelerator.type == kind
+
+
+def new_tensor(array, dtype, device=None):
+    """Copy an array, or a number, into a tensor of a NumPy dtype."""
+    return torch.tensor(np.asarray(array, dtype=dtype), device=device)
 
 
 def fastest_precision(device):

@@ -16,6 +16,7 @@ from sklearn_taskres._classifiers.taskres import taskres_gradient, taskres_logit
 from sklearn_taskres._device import product_precision
 from sklearn_taskres._formulas import Formula, unit
 from sklearn_taskres._training import train
+from sklearn_taskres._training.optimizers import without_records
 
 #: Where the engine lives, for what tests replace in it.
 ENGINE = "sklearn_taskres._training.engine."
@@ -190,6 +191,67 @@ def test_fused_optimizers_change_nothing(optimizer, params):
     X, y, t = problem()
     params = {"optimizer": optimizer, "learn_alpha": True, "max_epochs": 50, **params}
     assert_same(run(X, y, t, **params), run(X, y, t, fused=False, **params), atol=1e-10)
+
+
+OPTIMIZERS = pytest.mark.parametrize(
+    ("optimizer", "params"),
+    [(torch.optim.Adam, {"weight_decay": 0.1, "amsgrad": True}),
+     (torch.optim.AdamW, {"weight_decay": 0.1, "fused": True}),
+     (torch.optim.SGD, {"momentum": 0.9, "nesterov": True})],
+)  # fmt: skip
+
+
+@OPTIMIZERS
+def test_optimizers_without_records_take_the_steps_of_torch(optimizer, params):
+    """Arrays are equal to the bit, with one that has no gradient, and one frozen for a while."""
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(3, 4, generator=generator) for _ in range(3)]
+    learned = []
+    for make in (optimizer, without_records(optimizer)):
+        arrays = [array.clone().requires_grad_() for array in start]
+        taken = make(arrays, lr=0.1, **params)
+        for step in range(8):
+
+            def loss(arrays=arrays, step=step):
+                taken.zero_grad()  # noqa: B023 (called at once)
+                moved = arrays[:1] if step < 4 else arrays[:2]
+                loss = sum((array * (step + 1)).sin().sum() for array in moved)
+                loss.backward()
+                return loss
+
+            with torch.set_grad_enabled(step != 2):
+                assert taken.step(loss).ndim == 0
+        learned.append(torch.stack(arrays).detach().numpy())
+    assert_array_equal(*learned)
+    assert (learned[0][:2] != np.stack(start)[:2]).all()
+    assert_array_equal(learned[0][2], start[2])
+
+
+@OPTIMIZERS
+def test_optimizers_without_records_refuse_hooks_and_leave_torch_as_it_is(optimizer, params):
+    """torch's own class still calls hooks after one without records was made."""
+    array = torch.ones(2, requires_grad=True)
+    lean = without_records(optimizer)([array], lr=0.1, **params)
+    for register in (lean.register_step_pre_hook, lean.register_step_post_hook):
+        with pytest.raises(NotImplementedError, match="act in a callback instead"):
+            register(print)
+    called = []
+    plain = optimizer([array], lr=0.1, **params)
+    plain.register_step_pre_hook(lambda *args: called.append(args))
+    array.sum().backward()
+    plain.step()
+    assert len(called) == 1
+
+
+@pytest.mark.parametrize("gradient", [None, taskres_gradient], ids=["autograd", "by hand"])
+def test_steps_leave_no_records_of_the_optimizer(gradient):
+    """They take longer than what they record."""
+    X, y, t = problem()
+    with torch.profiler.profile() as profile:
+        run(X, y, t, gradient=gradient)
+    names = [event.name for event in profile.events()]
+    assert names
+    assert not [name for name in names if name.startswith("Optimizer.")]
 
 
 class Watcher(Callback):

@@ -77,18 +77,19 @@ def taskres_gradient(z, y, share, *, t, alpha, scale, x):
     inverse.nan_to_num_(nan=math.nan, posinf=1)  # a zero row stays zero, as in `unit`
     factor = inverse * scale
     # The first product. Classes come first, ([C,] K, B), since sums along rows in memory are slow.
-    logits = (moved @ z.T).to(z.dtype).mul_(factor)
+    logits = (moved @ z.T) * factor
     errors = logits.log_softmax(dim=-2)
     truth = y.expand(*errors.shape[:-2], 1, -1)
     log_p_truth = errors.gather(-2, truth)
     loss = -(log_p_truth * share).sum()
     # (P − onehot) · share, where p − 1 of the true class is taken without cancellation.
     errors.exp_().scatter_(-2, truth, log_p_truth.expm1_()).mul_(share)
-    # What the second product holds along t', where a step would change nothing: ΣP∘L / ‖t'‖².
-    along = (errors * logits).sum(dim=-1, keepdim=True).mul_(inverse).mul_(inverse)
-    # The second product, s Pᵀz / ‖t'‖, less that: the derivative by t', or α times it, that by x.
-    known = 1 if learns_alpha else alpha  # put on small arrays, which costs nothing
-    slope = (errors.mul_(factor * known) @ z).to(z.dtype).addcmul_(moved, along * known, value=-1)
+    # The derivative by t'z, or α times it, which makes that by t' below one by x.
+    errors.mul_(factor if learns_alpha else factor * alpha)
+    # What the second product holds along t', where a step would change nothing.
+    along = (errors * logits).sum(dim=-1, keepdim=True).mul_(inverse)
+    # The second product, less that; it takes the place of t', which nothing asks for any more.
+    slope = torch.addcmul(errors @ z, moved, along, value=-1 / scale, out=moved)
     gradients = {"x": slope}
     if learns_alpha:
         gradients = {"alpha": (slope * x).sum(dim=(-2, -1), keepdim=True), "x": slope.mul_(alpha)}

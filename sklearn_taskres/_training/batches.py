@@ -1,12 +1,10 @@
 """Batches of image rows for the training engine, taken from tensors that sit on the device."""
 
-import itertools
-from typing import Any
-
 import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
+from .._device import new_tensor
 from .._messages import warn_user
 from .._rows import is_streamed
 
@@ -24,36 +22,28 @@ class TensorBatches(IterableDataset):
         self.rows = X if is_streamed(X) else self._on_device(X)
         self.stays = isinstance(self.rows, np.ndarray)
         self.y = torch.as_tensor(y, dtype=torch.int64, device=device)
-        if sample_weight is None:
-            sample_weight = np.ones(len(y))
-        share = sample_weight / np.mean(sample_weight) / self.size
-        self.share = new_tensor(share, dtype, device)
-
-    @property
-    def n_batches(self):
-        """Number of batches per epoch; an incomplete last one is dropped."""
-        return len(self.y) // self.size
+        weight = np.ones(len(y)) if sample_weight is None else sample_weight
+        self.share = new_tensor(weight / np.mean(weight) / self.size, dtype, device)
 
     def __len__(self):
-        return self.n_batches * self.size
+        return len(self.y) // self.size * self.size  # an incomplete last batch is dropped
 
     def __iter__(self):
-        n_rows = len(self.y)
-        y, share = self.y, self.share
-        places: Any = np.arange(n_rows)
+        order = places = np.arange(len(self.y))
         if self.n_views is not None:
-            places = places * self.n_views + self.rng.randint(self.n_views, size=n_rows)
-        if n_rows > self.size:
-            order = self.rng.permutation(n_rows)
-            places, order = places[order], torch.as_tensor(order, device=self.device)
-            y, share = y.index_select(0, order), share.index_select(0, order)
+            places = places * self.n_views + self.rng.randint(self.n_views, size=len(places))
+        if len(order) > self.size:
+            order = self.rng.permutation(len(order))
+            places = places[order]
         elif self.n_views is None and not self.stays:
-            yield {"z": self.rows, "share": share}, y
+            yield {"z": self.rows, "share": self.share}, self.y
             return
-        places = torch.as_tensor(places, device="cpu" if self.stays else self.device)
-        parts = zip(*(part.split(self.size) for part in (places, share, y)), strict=True)
-        for batch_places, batch_share, batch_y in itertools.islice(parts, self.n_batches):
-            yield {"z": self._at(batch_places), "share": batch_share}, batch_y
+        rows = torch.as_tensor(places, device="cpu" if self.stays else self.device)
+        index = torch.as_tensor(order, device=self.device)
+        for start in range(0, len(self), self.size):
+            batch = slice(start, start + self.size)
+            share, y = (part.index_select(0, index[batch]) for part in (self.share, self.y))
+            yield {"z": self._at(rows[batch]), "share": share}, y
 
     def _on_device(self, X):
         """Return prepared rows as a tensor, or as they are if the device has no room for all."""
@@ -73,13 +63,5 @@ class TensorBatches(IterableDataset):
             return self.rows.index_select(0, places)
         places = places.numpy()
         index = places if self.n_views is None else divmod(places, self.n_views)
-        return new_tensor(
-            self.prepare(self.rows[index].astype(self.dtype)), self.dtype, self.device
-        )
-
-
-def new_tensor(array, dtype, device=None):
-    """Copy an array into a tensor of the torch dtype that goes by the same name."""
-    return torch.tensor(
-        np.asarray(array), dtype=getattr(torch, np.dtype(dtype).name), device=device
-    )
+        rows = self.prepare(self.rows[index].astype(self.dtype))
+        return new_tensor(rows, self.dtype, self.device)

@@ -1,7 +1,6 @@
 """Learn the arrays of a formula by cross-entropy: what a method asks of the engine.
 
-A method hands over a :class:`~.._formulas.Formula` and rows of images; it gets back the learned
-arrays and a history. The network lives only in here.
+A method hands over a formula and image rows, and gets back arrays; the net lives only in here.
 """
 
 import inspect
@@ -18,13 +17,10 @@ from .._formulas import learning_rate
 from .._rows import working_dtype
 from .batches import TensorBatches
 from .net import FormulaModule, FormulaNet
+from .optimizers import without_records
 
 #: Elements of a classifier from which on lower products pay, by type of device with units for it.
 _WORTH_LOWERING = {"cpu": 2**15, "cuda": 2**17}
-#: skorch's own callbacks that only a user's callback, or a reader of the log, would look at.
-_OF_USE_TO_LISTENERS = ("callbacks__train_loss", "callbacks__epoch_timer")
-#: Devices whose fused optimizers were tried; others take torch's default.
-_FUSED_DEVICES = ("cpu", "cuda")
 
 
 class Trained(NamedTuple):
@@ -60,9 +56,8 @@ def train(
     formula : Formula
         How image rows become logits, and what is learned.
     X : ndarray of shape (n_samples, d), or (n_samples, n_views, d)
-        Image rows; of views, each epoch draws one per row. Its dtype is the dtype of all
-        computation, or float32 where it is float16. A memory map, or float16, is read batch by
-        batch.
+        Image rows, of the dtype of all computation; of views, each epoch draws one per row. Rows
+        of a memory map, or of float16 (computed in float32), are read batch by batch.
     y : ndarray of shape (n_samples,)
         Class of each row, 0 to n_classes - 1.
     sample_weight : ndarray of shape (n_samples,), optional
@@ -72,27 +67,24 @@ def train(
     max_epochs : int
         Number of epochs; the arrays after the last one are the result.
     rng : numpy.random.RandomState
-        An epoch draws ``rng.randint(n_views, size=n_samples)`` if there are views, and then
-        ``rng.permutation(n_samples)`` as the order of its rows where there is more than one batch.
+        Draws ``randint(n_views, size=n_samples)`` in each epoch if there are views, and then
+        ``permutation(n_samples)``, the order of the rows, if there is more than one batch.
     batch_size : int, default=256
         Rows per step. A last batch with fewer is dropped; fewer rows in all are one batch.
     optimizer : str, default="Adam"
         A class of :mod:`torch.optim`; `optimizer_params` are its other arguments.
     schedule : callable, optional
-        ``schedule(i, n, lr)`` is the learning rate of step i of n, counted from 0.
-    schedule_step : {"epoch", "batch"}, default="epoch"
-        What the schedule counts.
+        ``schedule(i, n, lr)`` is the learning rate of step i of n, counted from 0; a step is
+        what `schedule_step` says, "epoch" or "batch".
     callbacks : list of skorch callbacks, optional
-        Cloned, then notified as skorch does, batches included.
+        Cloned, then notified as skorch does.
     device, precision, verbose
-        As in every estimator of the package. Without a gradient written by hand, whose sums are in
-        full precision whatever its products are in, "auto" is float32.
+        As in every estimator. Without a gradient written by hand, "auto" is float32.
 
     Returns
     -------
     Trained
-        `parameters`: the learned arrays. `history`: a dict per epoch with ``epoch``,
-        ``train_loss``, ``lr`` and what the callbacks recorded.
+        The learned arrays, and a dict per epoch, with what the callbacks recorded.
 
     Raises
     ------
@@ -105,7 +97,7 @@ def train(
     device = resolve_device(device, dtype)
     module = FormulaModule(formula, dtype)
     batches = TensorBatches(X, y, sample_weight, batch_size, rng, formula.prepare, dtype, device)
-    n_steps = max_epochs * (batches.n_batches if schedule_step == "batch" else 1)
+    n_steps = max_epochs * (len(batches) // batches.size if schedule_step == "batch" else 1)
     scheduler = LRScheduler(
         "LambdaLR",
         event_name="lr",
@@ -142,54 +134,44 @@ def _run(net, batches):
     try:
         net.fit_loop(batches)
     except KeyboardInterrupt:  # how EarlyStopping ends training, too
-        if not any(_has_stopped(callback) for _, callback in net.callbacks_):
+        stops = (c for _, c in net.callbacks_ if isinstance(c, EarlyStopping))
+        if not any(callback.misses_ >= callback.patience for callback in stops):
             raise
     net.notify("on_train_end", X=batches, y=None)
 
 
-def _has_stopped(callback):
-    return isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
-
-
 def _optimizer_arguments(name, device, params):
     """Arguments of skorch for an optimizer, fused if torch has it for the device."""
-    optimizer = getattr(torch.optim, name)
-    can_fuse = "fused" in inspect.signature(optimizer).parameters
-    if can_fuse and device.type in _FUSED_DEVICES:
-        params = {"fused": True, **params}
+    optimizer = without_records(getattr(torch.optim, name))
+    if "fused" in inspect.signature(optimizer).parameters and device.type in ("cpu", "cuda"):
+        params = {"fused": True, **params}  # other devices were not tried
     return {"optimizer": optimizer, **{f"optimizer__{key}": v for key, v in params.items()}}
 
 
 def _callback_arguments(scheduler, callbacks, verbose):
-    """Arguments of skorch for the callbacks: its own, clones of the user's, and the schedule.
-
-    A learning rate scheduler of the user takes the place of the recipe's.
-    """
+    """Arguments of skorch: its own callbacks, the user's cloned, a schedule if those have none."""
     callbacks = clone(list(callbacks or []), safe=False)
     instances = [item[1] if isinstance(item, tuple) else item for item in callbacks]
     if not any(isinstance(callback, LRScheduler) for callback in instances):
         callbacks = [("lr_schedule", scheduler), *callbacks]
+    left_out = ["valid_acc", "valid_loss"]  # there is no validation set
+    if not (instances or verbose):  # for them alone; they take longer than a step of ten classes
+        left_out += ["train_loss", "epoch_timer"]
     return {
         "callbacks": callbacks,
         "callbacks__print_log": PrintLog(floatfmt=".4g") if verbose else None,
-        "callbacks__valid_acc": None,  # there is no validation set
-        "callbacks__valid_loss": None,
-        # The net records the loss itself; what these add takes longer than a step of ten classes.
-        **({} if instances or verbose else dict.fromkeys(_OF_USE_TO_LISTENERS)),
+        **{f"callbacks__{name}": None for name in left_out},
     }
 
 
 def _plain_history(history):
-    """Reduce skorch's history to plain numbers, without batches and without wall-clock times.
-
-    A learning rate that the user schedules is called as skorch's LRScheduler calls it, "event_lr".
-    """
+    """Reduce skorch's history to plain numbers, without batches and without wall-clock times."""
     hidden = {"batches", "dur", "train_batch_count", "train_loss_best"}
     plain = []
     for epoch in history:
         last = epoch["batches"][-1] if epoch["batches"] else {}
         numbers = {k: v for k, v in last.items() if k.endswith("lr")}  # if batches are counted
         numbers |= {k: v for k, v in epoch.items() if k not in hidden}
-        numbers = {"lr" if k == "event_lr" else k: v for k, v in numbers.items()}
+        numbers = {"lr" if k == "event_lr" else k: v for k, v in numbers.items()}  # of the user's
         plain.append({k: v.item() if isinstance(v, np.generic) else v for k, v in numbers.items()})
     return plain

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from skorch import NeuralNetClassifier
 
-from .batches import TensorBatches, new_tensor
+from .._device import new_tensor
+from .batches import TensorBatches
 
 
 class FormulaModule(torch.nn.Module):
@@ -61,16 +62,15 @@ class FormulaNet(NeuralNetClassifier):
         """Run an epoch as skorch does, except that its losses leave the device together."""
         if iterator is None:
             return
-        losses, sizes = [], []
+        losses = []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
             losses.append(step["loss"].detach())
-            sizes.append(len(batch[1]))
             self.notify("on_batch_end", batch=batch, training=training, **step)
         numbers = torch.stack(losses).cpu().tolist()
-        for record, loss, size in zip(self.history[-1, "batches"], numbers, sizes, strict=True):
-            record |= {f"{prefix}_loss": loss, f"{prefix}_batch_size": size}
+        for record, loss in zip(self.history[-1, "batches"], numbers, strict=True):
+            record |= {f"{prefix}_loss": loss, f"{prefix}_batch_size": iterator.size}
         self.history.record(f"{prefix}_loss", sum(numbers) / len(numbers))
         self.history.record(f"{prefix}_batch_count", len(numbers))
 
