@@ -89,7 +89,8 @@ def taskres_gradient(z, y, share, *, t, alpha, scale, x):
     # What the second product holds along t', where a step would change nothing.
     along = (errors * logits).sum(dim=-1, keepdim=True).mul_(inverse)
     # The second product, less that; it takes the place of t', which nothing asks for any more.
-    slope = torch.addcmul(errors @ z, moved, along, value=-1 / scale, out=moved)
+    product = (errors @ z).to(z.dtype)
+    slope = torch.addcmul(product, moved, along, value=-1 / scale, out=moved)
     gradients = {"x": slope}
     if learns_alpha:
         gradients = {"alpha": (slope * x).sum(dim=(-2, -1), keepdim=True), "x": slope.mul_(alpha)}
