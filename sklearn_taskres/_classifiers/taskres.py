@@ -84,11 +84,11 @@ def taskres_gradient(z, y, share, *, t, alpha, scale, x):
     loss = -(log_p_truth * share).sum()
     # (P − onehot) · share, where p − 1 of the true class is taken without cancellation.
     errors.exp_().scatter_(-2, truth, log_p_truth.expm1_()).mul_(share)
-    # The derivative by t'z, or α times it, which makes that by t' below one by x.
+    # Times s / ‖t'‖, and times a known α: what follows is then the derivative by x, else by t'.
     errors.mul_(factor if learns_alpha else factor * alpha)
-    # What the second product holds along t', where a step would change nothing.
+    # What the second product holds along t', where a step would change nothing: s ΣP∘L / ‖t'‖².
     along = (errors * logits).sum(dim=-1, keepdim=True).mul_(inverse)
-    # The second product, less that; it takes the place of t', which nothing asks for any more.
+    # The second product, less that / s. It takes the place of t', which is not needed any more.
     product = (errors @ z).to(z.dtype)
     slope = torch.addcmul(product, moved, along, value=-1 / scale, out=moved)
     gradients = {"x": slope}

@@ -84,7 +84,7 @@ def train(
     Returns
     -------
     Trained
-        The learned arrays, and a dict per epoch, with what the callbacks recorded.
+        The learned arrays; per epoch a dict of epoch, train_loss, lr and what callbacks recorded.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def _callback_arguments(scheduler, callbacks, verbose):
     instances = [item[1] if isinstance(item, tuple) else item for item in callbacks]
     if not any(isinstance(callback, LRScheduler) for callback in instances):
         callbacks = [("lr_schedule", scheduler), *callbacks]
-    left_out = ["valid_acc", "valid_loss"]  # there is no validation set
+    left_out = ["valid_acc", "valid_loss"]  # a fit has no validation set
     if not (instances or verbose):  # for them alone; they take longer than a step of ten classes
         left_out += ["train_loss", "epoch_timer"]
     return {
@@ -172,6 +172,7 @@ def _plain_history(history):
         last = epoch["batches"][-1] if epoch["batches"] else {}
         numbers = {k: v for k, v in last.items() if k.endswith("lr")}  # if batches are counted
         numbers |= {k: v for k, v in epoch.items() if k not in hidden}
-        numbers = {"lr" if k == "event_lr" else k: v for k, v in numbers.items()}  # of the user's
+        # A rate that the user schedules goes by skorch's name for it.
+        numbers = {"lr" if k == "event_lr" else k: v for k, v in numbers.items()}
         plain.append({k: v.item() if isinstance(v, np.generic) else v for k, v in numbers.items()})
     return plain
