@@ -36,6 +36,7 @@ def test_operations_are_counted():
     """Two products per step, and as many steps as whole batches."""
     assert fits.operations(make_task(4, 8, 16), 3) == 3 * 4 * 64 * 4 * 8
     assert fits.operations(make_task(40, 8, 16), 3) == 3 * 2 * 4 * 256 * 40 * 8
+    assert fits.operations(make_task(40, 8, 16), 3, 300) == 3 * 4 * 256 * 40 * 8
 
 
 def test_functions_are_run_in_turn():
@@ -84,6 +85,10 @@ def test_from_the_command_line(tmp_path, capsys):
     assert_allclose(methods["taskres"]["share_of_peak"], share)
     assert results["search"]["largest_difference"] < 1e-6
     assert len(results["search"]["methods"]) == 4
+    n_operations = 10 * 5 * 2 * 4 * 25 * 4 * 16  # alphas, folds, epochs; 25 rows and more per fold
+    ours = results["search"]["methods"]["TaskResClassifierCV"]
+    share = n_operations / ours["seconds"] / results["search"]["product_rate"]
+    assert_allclose(ours["share_of_peak"], share)
     for word in ("4 x 16", "200/200", "skorch", "GridSearchCV, n_jobs=-1", "Largest difference"):
         assert word in printed
 

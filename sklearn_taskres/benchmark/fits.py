@@ -66,9 +66,9 @@ def _epochs(task, full):
     return (whole if full else max(2, min(whole, affordable))), whole
 
 
-def operations(task, epochs):
+def operations(task, epochs, n_rows=None):
     """Return the operations of a fit: two products of B·K·D per step, without a last part batch."""
-    n_rows = len(task.y)
+    n_rows = len(task.y) if n_rows is None else n_rows
     steps, size = max(1, n_rows // 256), min(256, n_rows)
     return epochs * steps * 4 * size * task.t.size
 
