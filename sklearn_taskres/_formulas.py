@@ -91,8 +91,8 @@ class Formula(NamedTuple):
     prepare: Callable = lambda rows: rows
     #: ``penalty(**learned, **constants)`` is added to the mean cross-entropy.
     penalty: Callable | None = None
-    #: The derivative written by hand, if that is faster than autograd: ``gradient(z, y, share,
-    #: **learned, **constants)`` returns the sum of cross-entropies times the rows' shares in it (a
-    #: 0-d tensor), the logits, and a dict of the derivatives. It runs without a graph, and may not
-    #: go with a penalty.
+    #: The derivative written by hand, if that is faster than autograd: ``gradient(z, y,
+    #: loss_weight, **learned, **constants)`` returns the weighted sum of cross-entropies (a 0-d
+    #: tensor), the logits, and a dict of the derivatives. It runs without a graph, and may not go
+    #: with a penalty.
     gradient: Callable | None = None

@@ -5,7 +5,7 @@ from scipy.special import logsumexp
 from sklearn.model_selection import StratifiedKFold
 
 #: Most parts that the training images are split into.
-_MOST_FOLDS = 5
+MOST_FOLDS = 5
 
 
 def images_per_class(y):
@@ -30,7 +30,7 @@ def shot_folds(y, rng):
         Rows to fit on and rows held out, of min(5, images of the smallest class) folds; an empty
         list if a class has one image, so that nothing can be held out.
     """
-    n_folds = min(_MOST_FOLDS, np.bincount(y).min())
+    n_folds = min(MOST_FOLDS, np.bincount(y).min())
     if n_folds < 2:
         return []
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=rng)

@@ -32,7 +32,7 @@ def step_inputs(
     stack = () if n_candidates is None else (n_candidates,)
     arrays = {
         "z": unit(rng.normal(size=(n_rows, d))),
-        "share": rng.uniform(0, 3, n_rows) / n_rows,
+        "loss_weight": rng.uniform(0, 3, n_rows) / n_rows,
         "t": t,
         "x": rng.normal(scale=0.2, size=(*stack, *t.shape)),
         "alpha": rng.uniform(0.1, 2, size=(*stack, 1, 1)),
@@ -42,15 +42,15 @@ def step_inputs(
     return {**tensors, "y": torch.tensor(rng.integers(n_classes, size=n_rows))}
 
 
-def gradient_by_hand(z, y, share, **arrays):
+def gradient_by_hand(z, y, loss_weight, **arrays):
     """Loss and gradients as the hand-written derivative gives them, without a graph."""
     with torch.no_grad():
-        loss, logits, gradients = taskres_gradient(z, y, share, **arrays)
+        loss, logits, gradients = taskres_gradient(z, y, loss_weight, **arrays)
     assert_allclose(logits, taskres_logits(z, **arrays).detach(), rtol=1e-9, atol=1e-9)
     return loss, gradients
 
 
-def by_autograd(z, y, share, *, t, alpha, scale, x):
+def by_autograd(z, y, loss_weight, *, t, alpha, scale, x):
     """Loss, summed over candidates, and gradients as autograd derives them from the formula."""
     learned = {"x": x, "alpha": alpha} if alpha.requires_grad else {"x": x}
     learned = {name: tensor.detach().clone().requires_grad_() for name, tensor in learned.items()}
@@ -58,7 +58,7 @@ def by_autograd(z, y, share, *, t, alpha, scale, x):
     loss = torch.zeros((), dtype=z.dtype)
     for of_one in logits if x.ndim == 3 else [logits]:
         losses = torch.nn.functional.cross_entropy(of_one, y, reduction="none")
-        loss = loss + (share * losses).sum()
+        loss = loss + (loss_weight * losses).sum()
     gradients = torch.autograd.grad(loss, list(learned.values()))
     return loss.detach(), dict(zip(learned, gradients, strict=True))
 
@@ -272,7 +272,7 @@ class Watcher(Callback):
 
     def on_batch_end(self, net, batch, y_pred, loss, **kwargs):
         losses = torch.nn.functional.cross_entropy(y_pred, batch[1], reduction="none")
-        mean = (batch[0]["share"] * losses).sum()
+        mean = (batch[0]["loss_weight"] * losses).sum()
         assert_allclose(mean.item(), loss.item(), rtol=1e-10)
         self.losses.append(loss.item())
         assert net.optimizer_.defaults["fused"]

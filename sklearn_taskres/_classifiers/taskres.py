@@ -34,12 +34,12 @@ def taskres_logits(z, *, t, alpha, scale, x=None, x_image=None):
     return z @ scaled_classifier(t, scale).mT
 
 
-def taskres_gradient(z, y, share, *, t, alpha, scale, x):
+def taskres_gradient(z, y, loss_weight, *, t, alpha, scale, x):
     """Weighted cross-entropy of :func:`taskres_logits`, and its derivatives by x and alpha.
 
     Written by hand for the residual on the text: two matrix products of B·K·D, and three passes
-    over arrays of K·D. With P = (softmax − onehot) · share, s the scale and L the logits, the
-    derivative by t' is, row by row, ``s Pᵀz / ‖t'‖ − (P∘L summed over the batch) t' / ‖t'‖²``.
+    over arrays of K·D. With P = (softmax − onehot) · loss_weight, s the scale and L the logits,
+    the derivative by t' is, row by row, ``s Pᵀz / ‖t'‖ − (P∘L summed over the batch) t' / ‖t'‖²``.
 
     Of C candidates that see the same batch, the losses are summed: Adam takes each element by
     itself, so that this trains each candidate as its own loss would.
@@ -50,8 +50,8 @@ def taskres_gradient(z, y, share, *, t, alpha, scale, x):
         Unit image rows.
     y : tensor of shape (B,)
         Classes of the rows.
-    share : tensor of shape (B,)
-        Share of each row in the loss: 1 / B, times its weight.
+    loss_weight : tensor of shape (B,)
+        Weight of each row in the loss: 1 / B, times its sample weight.
     t : tensor of shape (K, D)
         Base.
     alpha : tensor of shape (1, 1), or (C, 1, 1)
@@ -81,9 +81,9 @@ def taskres_gradient(z, y, share, *, t, alpha, scale, x):
     errors = logits.log_softmax(dim=-2)
     truth = y.expand(*errors.shape[:-2], 1, -1)
     log_p_truth = errors.gather(-2, truth)
-    loss = -(log_p_truth * share).sum()
-    # (P − onehot) · share, where p − 1 of the true class is taken without cancellation.
-    errors.exp_().scatter_(-2, truth, log_p_truth.expm1_()).mul_(share)
+    loss = -(log_p_truth * loss_weight).sum()
+    # (P − onehot) · loss_weight, where p − 1 of the true class is taken without cancellation.
+    errors.exp_().scatter_(-2, truth, log_p_truth.expm1_()).mul_(loss_weight)
     # Times s / ‖t'‖, and times a known α: what follows is then the derivative by x, else by t'.
     errors.mul_(factor if learns_alpha else factor * alpha)
     # What the second product holds along t', where a step would change nothing: s ΣP∘L / ‖t'‖².

@@ -103,10 +103,10 @@ class TextGaussian:
         directions = unit(t) - self.text_centre
         means = self.scale * self.sigma.turned(directions)
         means += prior_covariance(directions, self.directions) @ self.pull
-        return linear_map(means, self.sigma, self.image_centre)
+        return linear_discriminants(means, self.sigma, self.image_centre)
 
 
-def linear_map(means, sigma, centre):
+def linear_discriminants(means, sigma, centre):
     """W = μΣ⁻¹ and b = -½ μΣ⁻¹μ - W·g of whitened class means μΣ^-½ about the centre g (D,)."""
     weights = sigma.weights(means)
     return weights, -(means * means).sum(axis=1) / 2 - weights @ centre
@@ -157,7 +157,7 @@ def text_gaussian(moments, t, strength):
     x, turned = sigma.whitened(x), sigma.turned(directions)
     scale = fitted_scale(x, turned)
     pull = pull @ (x - scale * turned)  # of what the prior leaves
-    weights, intercept = linear_map(scale * turned + prior @ pull, sigma, centre)
+    weights, intercept = linear_discriminants(scale * turned + prior @ pull, sigma, centre)
     return TextGaussian(
         weights=weights.numpy(),
         intercept=intercept.numpy(),

@@ -28,7 +28,7 @@ from .digests import (
     text_digest,
     working_folder,
 )
-from .stores import DIGESTS, EMBEDDINGS, Store, chunks
+from .stores import DIGESTS, EMBEDDINGS, Store, batched
 from .stores.memory import MEMORY, MEMORY_BYTES, MemoryStore
 from .stores.process import IN_USE, hold_still_while_forking
 from .stores.sqlite import FolderStore
@@ -245,7 +245,7 @@ class EmbeddingCache:
         store.read(DIGESTS, set(keys) - {None}, DIGEST_BYTES, known.__setitem__)
         digests = [known.get(key) for key in keys]
         unknown = [index for index, digest in enumerate(digests) if digest is None]
-        for some in chunks(unknown, _AT_ONCE):
+        for some in batched(unknown, _AT_ONCE):
             new = {}
             read = digest_all([(images[i], keys[i]) for i in some], folder)
             for index, (digest, is_lasting) in zip(some, read, strict=True):

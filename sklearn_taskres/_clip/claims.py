@@ -10,7 +10,7 @@ from .stores.process import new_owner
 #: Seconds that a claim lasts when it is not renewed: what others lose to a process that is stopped.
 LEASE = 10.0
 #: Seconds without anything new after which a pass encodes by itself what others hold.
-_PATIENCE = 300
+_MOST_IDLE_SECONDS = 300
 #: Seconds between two looks at what others hold, the first and the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.2
 
@@ -47,7 +47,7 @@ class Claims:
     def take(self, keys):
         """Return the keys that are ours to encode; others hold the rest."""
         idle = 0.0 if self._idle_since is None else time.monotonic() - self._idle_since
-        if not keys or self._store is None or _is_nested() or idle > _PATIENCE:
+        if not keys or self._store is None or _is_nested() or idle > _MOST_IDLE_SECONDS:
             ours = set(keys)
         else:
             self._keep_renewing()

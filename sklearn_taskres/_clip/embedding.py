@@ -17,7 +17,7 @@ from .claims import inside_a_pass
 from .digests import digest_of_read, embedding_keys
 from .images import UnreadableImagesError, describe_image, open_image
 from .progress import EncodingProgress
-from .stores import chunks
+from .stores import batched
 from .views import augment_image, view_generator
 
 #: Seconds of work claimed at a time: what others wait for, and what a kill may lose.
@@ -278,5 +278,5 @@ def _ahead(pool, function, items, n_ahead):
 
 def _by_turns(pool, function, items, n_at_once):
     """Yield function(item): threads that decode would slow down those that encode on one CPU."""
-    for some in chunks(items, n_at_once):
+    for some in batched(items, n_at_once):
         yield from list(pool.map(function, some))

@@ -5,7 +5,7 @@ import os
 import threading
 
 #: Seconds after which who waits goes on all the same: an image is decoded in less.
-_PATIENCE = 60
+_MOST_SECONDS = 60
 
 
 class MemoryBudget:
@@ -33,7 +33,7 @@ class MemoryBudget:
         """Wait for `n_bytes`, and have them inside the block, the only one of this thread."""
         with self._next, self._changed:
             self._reserved.pop(threading.get_ident(), None)  # left there by an interrupt
-            self._changed.wait_for(lambda: self._has_room(n_bytes), _PATIENCE)
+            self._changed.wait_for(lambda: self._has_room(n_bytes), _MOST_SECONDS)
             self._reserved[threading.get_ident()] = n_bytes
         try:
             yield

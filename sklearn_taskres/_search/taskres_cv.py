@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._class_base import check_nested_params
 from .._classifiers.taskres import TaskResClassifier
 from .._fitting import all_or_nothing
+from .._held_out import MOST_FOLDS
 from .._messages import warn_user
 from .._persistence import VersionStamp
 from .._typing import (
@@ -37,8 +38,6 @@ from .jobs import Fold, MemoryLimit, TrainingJob
 from .table import SearchTable, shares
 from .threads import count_threads, map_in_threads
 
-#: Parts that the rows are split into where `cv` does not say it.
-_MOST_FOLDS = 5
 #: Parameter of TaskResClassifier to the parameter here that lists its candidates.
 _SEARCHED = {
     "alpha": "alphas",
@@ -453,7 +452,7 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
         rows, y = np.arange(len(y)), np.asarray(y)
         if _is_array(sample_weight):
             rows = rows[sample_weight > 0]  # the others are as good as left out
-        n_folds = min(_MOST_FOLDS, np.unique(y[rows], return_counts=True)[1].min())
+        n_folds = min(MOST_FOLDS, np.unique(y[rows], return_counts=True)[1].min())
         if n_folds < 2:
             warn_user(
                 "Some class has one image, so none can be held out and nothing is searched: the "

@@ -10,7 +10,7 @@ from .._rows import is_streamed
 
 
 class TensorBatches(IterableDataset):
-    """Batches of image rows, classes and shares in the loss; iterating gives one epoch of them.
+    """Batches of image rows, classes and weights in the loss; iterating gives one epoch of them.
 
     Rows of a memory map, or of float16, stay where and what they are, and only those of a batch are
     read and brought to the device. The length is the number of rows that an epoch sees.
@@ -23,7 +23,7 @@ class TensorBatches(IterableDataset):
         self.stays = isinstance(self.rows, np.ndarray)
         self.y = torch.as_tensor(y, dtype=torch.int64, device=device)
         weight = np.ones(len(y)) if sample_weight is None else sample_weight
-        self.share = new_tensor(weight / np.mean(weight) / self.size, dtype, device)
+        self.loss_weight = new_tensor(weight / np.mean(weight) / self.size, dtype, device)
 
     def __len__(self):
         return len(self.y) // self.size * self.size  # an incomplete last batch is dropped
@@ -36,14 +36,14 @@ class TensorBatches(IterableDataset):
             order = self.rng.permutation(len(order))
             places = places[order]
         elif self.n_views is None and not self.stays:
-            yield {"z": self.rows, "share": self.share}, self.y
+            yield {"z": self.rows, "loss_weight": self.loss_weight}, self.y
             return
         rows = torch.as_tensor(places, device="cpu" if self.stays else self.device)
         index = torch.as_tensor(order, device=self.device)
         for start in range(0, len(self), self.size):
             batch = slice(start, start + self.size)
-            share, y = (part.index_select(0, index[batch]) for part in (self.share, self.y))
-            yield {"z": self._at(rows[batch]), "share": share}, y
+            weight, y = (part.index_select(0, index[batch]) for part in (self.loss_weight, self.y))
+            yield {"z": self._at(rows[batch]), "loss_weight": weight}, y
 
     def _on_device(self, X):
         """Return prepared rows as a tensor, or as they are if the device has no room for all."""

@@ -14,7 +14,7 @@ class FormulaModule(torch.nn.Module):
     """A formula with its arrays: parameters to learn, buffers and plain numbers to keep.
 
     Called by skorch on rows that a user's callback gives it, it prepares them; rows of a batch come
-    with their share in the loss, and are prepared already.
+    with their weight in the loss, and are prepared already.
     """
 
     def __init__(self, formula, dtype):
@@ -32,9 +32,9 @@ class FormulaModule(torch.nn.Module):
         """All that the formula takes besides rows."""
         return {**dict(self.named_parameters()), **dict(self.named_buffers()), **self.numbers}
 
-    def forward(self, z, share=None):
+    def forward(self, z, loss_weight=None):
         """Return the logits of rows."""
-        z = self.formula.prepare(z) if share is None else z
+        z = self.formula.prepare(z) if loss_weight is None else z
         return self.formula.logits(z, **self.arrays)
 
     def learned(self):
@@ -81,15 +81,15 @@ class FormulaNet(NeuralNetClassifier):
             return super().train_step_single(batch, **fit_params)
         X, y = batch
         with torch.no_grad():
-            loss, logits, gradients = gradient(X["z"], y, X["share"], **arrays)
+            loss, logits, gradients = gradient(X["z"], y, X["loss_weight"], **arrays)
         for name, derivative in gradients.items():
             if arrays[name].requires_grad:  # Freezer switches it off
                 arrays[name].grad = derivative
         return {"loss": loss, "y_pred": logits}
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
-        """Return the rows' shares of the cross-entropy, plus the penalty if there is one."""
+        """Return the weighted cross-entropy, plus the penalty if there is one."""
         losses = torch.nn.functional.cross_entropy(y_pred, y_true, reduction="none")
-        loss = (X["share"] * losses).sum()
+        loss = (X["loss_weight"] * losses).sum()
         penalty = self.module_.formula.penalty
         return loss if penalty is None else loss + penalty(**self.module_.arrays)

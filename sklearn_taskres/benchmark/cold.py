@@ -12,7 +12,7 @@ from PIL import Image
 from .._clip.backends.engines import find_engine, is_installed
 from .._clip.featurizer import CLIPFeaturizer
 from .._clip.images import read_image
-from .._clip.stores import chunks
+from .._clip.stores import batched
 from .._formulas import unit
 
 BATCH = 64
@@ -116,7 +116,7 @@ def _bare_loops(encoder, pixels):
         model.visual.to(memory_format=layout)
         batches = [
             encoder._normalised(torch.from_numpy(np.stack(some))).to(dtype, memory_format=layout)
-            for some in chunks(pixels, BATCH)
+            for some in batched(pixels, BATCH)
         ]
 
         def run():
@@ -143,7 +143,7 @@ def _loop_from_files(model_name, device, paths):
     def run():
         rows = []
         with torch.inference_mode():
-            for some in chunks(paths, BATCH):
+            for some in batched(paths, BATCH):
                 batch = torch.stack([preprocess(Image.open(path)) for path in some])
                 rows.append(model.encode_image(batch.to(device)).float().cpu())
         return rows

@@ -76,7 +76,7 @@ def shortened(label, length=24):
     return text if len(text) <= length else f"{text[: half - 1]}…{text[half - length :]}"
 
 
-def listed(labels, most=3):
+def first_labels(labels, most=3):
     """Return the first labels as a phrase that says how many more there are."""
     named = ", ".join(shortened(label) for label in labels[:most])
     return named if len(labels) <= most else f"{named} and {len(labels) - most} more"

@@ -15,7 +15,7 @@ from ._drawing import (
     WORSE,
     axes_or_new,
     difficulty_axis,
-    listed,
+    first_labels,
     rows_of_classes,
     set_message,
 )
@@ -413,4 +413,4 @@ class TransferDifficultyDisplay:
         hardest = np.flatnonzero(self.class_difficulties == self.class_difficulties.max())
         if self.is_at_risk:
             return f"{task}\nBoth conditions for negative transfer hold"
-        return f"{task}\nHardest: {listed(self.labels[hardest])}"
+        return f"{task}\nHardest: {first_labels(self.labels[hardest])}"

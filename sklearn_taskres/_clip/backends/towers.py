@@ -21,7 +21,7 @@ from ..identity import ModelIdentity, model_stamps
 FOLDER = "sklearn-taskres-towers-v4"
 _MANIFEST = "manifest.json"
 #: Seconds to wait for whoever converts the same tower.
-_PATIENCE = 600
+_LOCK_SECONDS = 600
 #: A file younger than this may be rewritten without a trace in its times.
 _RACY_SECONDS = 2
 #: Bytes of a file that one thread reads at once.
@@ -109,7 +109,7 @@ class Towers:
         import filelock
 
         path = self._folder(identity, engine).with_suffix(".lock")
-        lock = filelock.FileLock(path, timeout=_PATIENCE)
+        lock = filelock.FileLock(path, timeout=_LOCK_SECONDS)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()

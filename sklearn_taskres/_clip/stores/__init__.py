@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-__all__ = ["DIGESTS", "EMBEDDINGS", "TABLES", "Store", "chunks"]
+__all__ = ["DIGESTS", "EMBEDDINGS", "TABLES", "Store", "batched"]
 
 DIGESTS, EMBEDDINGS = TABLES = ("digests", "embeddings")
 
@@ -49,6 +49,6 @@ class Store(Protocol):
         """Drop the oldest values until at most `max_bytes` are taken."""
 
 
-def chunks(items: Sequence, size: int) -> Iterator[Sequence]:
+def batched(items: Sequence, size: int) -> Iterator[Sequence]:
     """Return slices of a sequence, at most `size` long."""
     return (items[start : start + size] for start in range(0, len(items), size))

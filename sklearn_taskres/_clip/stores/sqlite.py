@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._messages import warn_once
-from . import EMBEDDINGS, TABLES, chunks
+from . import EMBEDDINGS, TABLES, batched
 from .process import IN_USE, has_ended
 
 #: Raised whenever a folder's layout changes. Each format has its own folder, next to the others.
@@ -173,9 +173,9 @@ class FolderStore:
 
     def read(self, table, keys, size, take):
         rowids: list = []
-        for some in chunks(sorted(keys), _KEYS_READ):
+        for some in batched(sorted(keys), _KEYS_READ):
             rowids += self._run(functools.partial(_find, table, some), [])
-        for some in chunks(sorted(rowids), _KEYS_READ):
+        for some in batched(sorted(rowids), _KEYS_READ):
             self._run(functools.partial(_fetch, table, some, size, take))
 
     def write(self, table, items):
@@ -184,7 +184,7 @@ class FolderStore:
             for key, value in items.items()
             if len(key) <= _LARGEST_KEY and len(value) <= LARGEST_VALUE
         ]
-        for some in chunks(pairs, _ROWS_WRITTEN):
+        for some in batched(pairs, _ROWS_WRITTEN):
             self._run(functools.partial(_write, table, some), create=True)
         if pairs and self.max_bytes is not None and self.size() > self.max_bytes:
             self.evict(self.max_bytes * 9 // 10)  # so that the next puts need not
@@ -475,7 +475,7 @@ def _write(table, pairs, db):
 def _find(table, keys, db):
     """Return the rowids of keys."""
     find = f"SELECT rowid FROM {table} WHERE key IN "  # noqa: S608 (our own names)
-    return [r for some in chunks(keys, _ROWS_READ) for (r,) in _select(db, find, some)]
+    return [r for some in batched(keys, _ROWS_READ) for (r,) in _select(db, find, some)]
 
 
 def _fetch(table, rowids, size, take, db):
@@ -485,7 +485,7 @@ def _fetch(table, rowids, size, take, db):
         f"AND length(value) = {size} AND typeof(key) = 'blob' AND length(key) <= {_LARGEST_KEY} "
         f"AND typeof(checksum) = 'integer' AND rowid IN "
     )
-    for some in chunks(rowids, _ROWS_READ):
+    for some in batched(rowids, _ROWS_READ):
         for key, expected, value in _select(db, fetch, some):
             if expected == checksum(key, value):
                 take(key, value)  # and others are misses, which the next put replaces
