@@ -25,6 +25,7 @@ from sklearn_taskres import (
     ZeroShotClassifier,
     make_taskres_pipeline,
 )
+from sklearn_taskres._data_sets import DATA_SETS, TRAINED
 from sklearn_taskres.inspection import (
     AlphaDisplay,
     ClassGainDisplay,
@@ -35,7 +36,6 @@ from sklearn_taskres.inspection import (
     relative_transfer_difficulty,
     residual_magnitude,
 )
-from sklearn_taskres.inspection.transfer_difficulty import PUBLISHED_ZERO_SHOT
 
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 ANIMALS = np.array(["bird", "cat", "dog", "eel"])
@@ -132,10 +132,10 @@ def test_difficulty_refuses(args, params, message):
         relative_transfer_difficulty(*args, **params)
 
 
-@pytest.mark.parametrize("name", PUBLISHED_ZERO_SHOT)
+@pytest.mark.parametrize("name", TRAINED)
 def test_the_warning_separates_the_published_sets(name, recwarn):
     """At the published zero-shot accuracies only the two sets that lost draw the warning."""
-    n_classes, accuracy = PUBLISHED_ZERO_SHOT[name]
+    n_classes, accuracy = DATA_SETS[name].zero_shot
     y_true = np.arange(20_000) % n_classes
     is_right = np.random.default_rng(0).permutation(20_000) < 200 * accuracy
     y_pred = np.where(is_right, y_true, (y_true + 1) % n_classes)
@@ -617,8 +617,8 @@ def draw(request, task):
     rng = np.random.default_rng(0)
     n = 11
     magnitude = ResidualMagnitudeDisplay(
-        list(PUBLISHED_ZERO_SHOT),
-        difficulty=[100 / (k * a) for k, a in PUBLISHED_ZERO_SHOT.values()],
+        list(TRAINED),
+        difficulty=[100 / np.prod(DATA_SETS[name].zero_shot) for name in TRAINED],
         magnitude=np.repeat([2.0, 2.1, 2.2, 2.3], 3)[:n],
         steps_x_lr=rng.random(n),
         n_steps=np.arange(n),

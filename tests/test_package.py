@@ -20,6 +20,7 @@ ROOT = Path(sklearn_taskres.__file__).parent
 
 #: Package part to the parts it may import, from the ground up.
 GROUND = {
+    "_arguments",
     "_cpu",
     "_data_sets",
     "_device",
@@ -31,6 +32,7 @@ GROUND = {
 }
 MAY_IMPORT = {
     **{part: set() for part in GROUND},
+    "_arguments": {"_device"},
     "_device": {"_cpu"},
     "_fitting": set(),
     "_held_out": set(),
@@ -52,6 +54,7 @@ MAY_IMPORT = {
         "_class_base",
         "_classifiers.taskres",
         "_fitting",
+        "_held_out",
         "_persistence",
         "_search",
     },
@@ -82,7 +85,7 @@ MAY_IMPORT = {
         *GROUND,
         "_persistence",
         "cli",
-        "benchmark",
+        "benchmark.__main__",  # one of its commands
         "datasets",
         "export",
         "inspection",
@@ -113,9 +116,9 @@ DOORS = {
 }
 
 
-def imports(path, nested=True):
+def imports(path, nested, root):
     """Yield the absolute dotted name of every module that a file imports."""
-    package = ["sklearn_taskres", *path.relative_to(ROOT).parent.parts]
+    package = ["sklearn_taskres", *path.relative_to(root).parent.parts]
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree) if nested else tree.body:
         if isinstance(node, ast.Import):
@@ -143,8 +146,8 @@ def violations(root):
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()
         part = name.partition("/")[0].removesuffix(".py")
-        top_level = set(imports(path, nested=False))
-        for module in imports(path):
+        top_level = set(imports(path, nested=False, root=root))
+        for module in imports(path, nested=True, root=root):
             top, _, rest = module.partition(".")
             if top == "sklearn_taskres":
                 allowed = MAY_IMPORT[part]
@@ -164,9 +167,8 @@ def test_imports_point_down():
     assert violations(ROOT) == []
 
 
-def test_import_rules_can_be_broken(tmp_path, monkeypatch):
+def test_import_rules_can_be_broken(tmp_path):
     """The check itself sees a classifier that imports what it must not, or at the wrong place."""
-    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     folder = tmp_path / "_classifiers"
     folder.mkdir()
     bad = [

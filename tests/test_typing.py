@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 import sklearn_taskres
-from sklearn_taskres import export, inspection
+from sklearn_taskres import distributed, export, inspection
 
 PUBLIC = [
     *((sklearn_taskres, name) for name in sklearn_taskres.__all__ if name != "__version__"),
     *((inspection, name) for name in inspection.__all__),
     *((export, name) for name in export.__all__),
+    *((distributed, name) for name in distributed.__all__),
 ]
 
 

@@ -44,12 +44,15 @@ class ClassBase:
         What embeds class names, if anything does.
     is_from_images : bool
         Whether the embeddings are made of training images, and so must not see images held out.
+    has_prompt_tower : bool
+        Whether `text` can give its text tower for prompts that are learned.
     may_have_lost_norms : bool
         Whether a user may have passed unit rows in place of raw ones.
     """
 
     text: Any = None
     is_from_images = False
+    has_prompt_tower = False
     may_have_lost_norms = False
 
     def embed(
@@ -97,6 +100,7 @@ class TextBase(ClassBase):
 
     def __init__(self, text: Any) -> None:
         self.text = text
+        self.has_prompt_tower = hasattr(text, "prompt_tower")
 
     def embed(
         self,

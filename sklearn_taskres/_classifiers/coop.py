@@ -209,11 +209,11 @@ class CoOpClassifier(TrainedClassifier):
         super()._set_base(X, y, sample_weight)
 
     def _require_text_tower(self):
-        if not hasattr(self._class_base.text, "prompt_tower"):
+        if not self._class_base.has_prompt_tower:
             raise ValueError(
                 f"CoOpClassifier trains through the text tower of a CLIP, so base must be a "
                 f"CLIPTextFeaturizer, that of the model that made X, and not "
-                f"{repr(self.base) if isinstance(self.base, str) else type(self.base).__name__}."
+                f"{self._class_base.describe()}."
             )
 
     def _prompt_tower(self, names, context):

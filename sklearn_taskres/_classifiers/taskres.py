@@ -82,7 +82,7 @@ def taskres_gradient(z, y, loss_weight, *, t, alpha, scale, x):
     truth = y.expand(*errors.shape[:-2], 1, -1)
     log_p_truth = errors.gather(-2, truth)
     loss = -(log_p_truth * loss_weight).sum()
-    # (P − onehot) · loss_weight, where p − 1 of the true class is taken without cancellation.
+    # (P − onehot) · loss_weight; p − 1 of the true class is taken without cancellation.
     errors.exp_().scatter_(-2, truth, log_p_truth.expm1_()).mul_(loss_weight)
     # Times s / ‖t'‖, and times a known α: what follows is then the derivative by x, else by t'.
     errors.mul_(factor if learns_alpha else factor * alpha)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from joblib import Parallel, delayed, effective_n_jobs
 
+from .._arguments import not_negative, positive, positive_number, seed
 from .._data_sets import TRAINED, VARIANTS
 from . import report
-from .arguments import not_negative, positive, positive_number, seed
 from .cells import Runner, make_cell
 from .features import read_features
 from .images import EmbeddedDataSet, fingerprint, parse_backbone

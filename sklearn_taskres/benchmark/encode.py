@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .._arguments import check_writable, checked_device, positive
 from .._clip.images import open_image
 from . import cold, memory, start, warm
-from .arguments import check_writable, checked_device, positive
 from .machine import describe_machine
 from .random_clip import write_random_clip
 

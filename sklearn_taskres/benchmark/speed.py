@@ -6,8 +6,8 @@ import re
 import sys
 from pathlib import Path
 
+from .._arguments import check_writable, checked_device, positive
 from . import fits, growth, searches, streamed
-from .arguments import check_writable, checked_device, positive
 from .machine import describe_machine
 
 _PARTS = {"fit": fits, "search": searches, "growth": growth, "map": streamed}

@@ -9,8 +9,8 @@ import argparse
 import os
 from pathlib import Path
 
+from .._arguments import check_writable
 from .._persistence import written_whole
-from ..benchmark.arguments import check_writable
 from .models import add_model_argument, load_model
 from .output import say
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from ..benchmark.arguments import seed
+from .._arguments import seed
 from .check import why_one_class
 from .models import add_machine_arguments, check_model_path, save_model
 from .output import counted, plural, say, say_some

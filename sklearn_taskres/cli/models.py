@@ -10,8 +10,8 @@ from sklearn.pipeline import Pipeline
 
 import sklearn_taskres
 
+from .._arguments import check_writable
 from .._persistence import written_whole
-from ..benchmark.arguments import check_writable
 
 #: Endings of files that may run code when they are loaded.
 _PICKLED = (".joblib", ".pkl", ".pickle")

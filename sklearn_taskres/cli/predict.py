@@ -13,8 +13,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from .._arguments import check_writable, positive
 from .._persistence import written_whole
-from ..benchmark.arguments import check_writable, positive
 from .models import add_model_argument, load_model
 from .output import complain, plural, say
 

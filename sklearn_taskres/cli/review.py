@@ -7,7 +7,7 @@ The page is one HTML file. Open it in a browser, correct labels by clicks, and s
 import argparse
 from pathlib import Path
 
-from ..benchmark.arguments import check_writable
+from .._arguments import check_writable
 from .models import add_model_argument, load_model
 from .output import counted, plural, say
 

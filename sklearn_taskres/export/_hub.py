@@ -225,7 +225,9 @@ def _step_name(classifier):
 # model card -----------------------------------------------------------------------------------
 
 
-def _card(featurizer: CLIPFeaturizer | None, classifier, accuracy, images_per_class):
+def _card(
+    featurizer: CLIPFeaturizer | None, classifier: Any, accuracy: Any, images_per_class: Any
+) -> str:
     """Text of the model card: what is known, and no more."""
     labels = [str(label) for label in np.asarray(classifier.classes_).tolist()]
     shown = ", ".join(labels[:50]) + (f" and {len(labels) - 50} more" if len(labels) > 50 else "")

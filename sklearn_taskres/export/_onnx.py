@@ -102,7 +102,7 @@ def _exported(featurizer, head):
     return model.SerializeToString()
 
 
-def _classify(torch, tower, head: LinearMap, is_normalized):
+def _classify(torch: Any, tower: Any, head: LinearMap, is_normalized: bool) -> Any:
     """Return the module of pixels to probabilities."""
 
     class Classify(torch.nn.Module):

@@ -92,6 +92,6 @@ def zero_shot_classifier(classifier, X=None, y=None):
     names = ZeroShotClassifier().get_params(deep=False)
     given = {k: v for k, v in classifier.get_params(deep=False).items() if k in names}
     start = ZeroShotClassifier(**given)
-    if isinstance(start.base, str):
+    if start._class_base.is_from_images:
         return start.fit(X, y)
     return start.fit(None, classifier.classes_ if is_fitted else y)

@@ -262,12 +262,9 @@ def _is_convolutional(tower):
 
 
 def shallow_copy(module):
-    """Copy of a module whose tensors and children can be replaced without touching it."""
-    copied = copy.copy(module)
-    copied._parameters = dict(module._parameters)
-    copied._buffers = dict(module._buffers)
-    copied._modules = dict(module._modules)
-    return copied
+    """Copy of a module and its children that shares all tensors; theirs can be replaced."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
 
 
 def _to_numpy(tensor):

@@ -51,7 +51,7 @@ def checked_device(name):
     name : str or None
         As in TaskResClassifier.
     """
-    from .._device import resolve_device
+    from ._device import resolve_device
 
     try:
         return resolve_device(name)
