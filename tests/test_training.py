@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from skorch.callbacks import Callback, GradientNormClipping
 from torch.utils.flop_counter import FlopCounterMode
 
-from sklearn_taskres import TaskResClassifier, _device
+from sklearn_taskres import TaskResClassifier
 from sklearn_taskres._classifiers.taskres import taskres_gradient, taskres_logits
 from sklearn_taskres._device import product_precision
 from sklearn_taskres._formulas import Formula, unit
@@ -411,11 +411,10 @@ def test_the_text_residual_trains_without_a_graph(monkeypatch):
     assert len(calls) == 3
 
 
-@pytest.mark.parametrize(("width", "expected"), [(2, 1), (12, 3), (64, 4)])
-def test_small_products_take_few_threads(monkeypatch, width, expected):
+@pytest.mark.parametrize(("width", "expected"), [(2**14, 1), (3 * 2**15, 3), (2**18, 4)])
+def test_small_products_take_few_threads(width, expected):
     """A fit computes with as many threads as its products are worth, and sets torch's back."""
-    X, y, t = problem(n_rows=48, n_classes=4, d=width)
-    monkeypatch.setattr(_device, "_WORTH_A_THREAD", 48 * 4 * 4)
+    X, y, t = problem(n_rows=32, n_classes=2, d=width)  # a thread per 2²¹ multiplications
     seen = []
 
     def gradient(*args, **kwargs):
@@ -437,12 +436,12 @@ def test_small_products_take_few_threads(monkeypatch, width, expected):
 
 def test_auto_lowers_products_of_large_classifiers(monkeypatch):
     """If the device has units for it, and the gradient's sums are known to be in float32."""
-    X, y, t = problem(dtype=np.float32)
     monkeypatch.setattr(ENGINE + "fastest_precision", lambda device: "bfloat16")
     how = {"gradient": taskres_gradient, "device": "cpu"}
+    X, y, t = problem(dtype=np.float32)
+    assert_same(run(X, y, t, **how), run(X, y, t, precision="float32", **how), atol=0)
+    X, y, t = problem(n_rows=128, n_classes=64, d=512, dtype=np.float32)
     full = run(X, y, t, precision="float32", **how)
-    assert_same(run(X, y, t, **how), full, atol=0)
-    monkeypatch.setattr(ENGINE + "_WORTH_LOWERING", {"cpu": t.size, "cuda": t.size})
     lowered = run(X, y, t, **how).parameters["x"]
     by_name = run(X, y, t, precision="bfloat16", **how).parameters["x"]
     assert_array_equal(lowered, by_name)
