@@ -1067,13 +1067,12 @@ def test_others_that_go_on_writing_are_waited_for(tmp_path, monkeypatch):
 
 def test_waiting_for_writers_ends(locked, monkeypatch):
     """A lock that is never given back is given up, even if somebody touches the file for ever."""
-    monkeypatch.setattr(sqlite, "_MOST_PATIENCES", 2)
 
     def touch(_):
         times = os.stat(database(locked)).st_mtime_ns + 10**9
         os.utime(database(locked), ns=(times, times))
 
-    limit_folders(monkeypatch, patience=0.2, wait=touch)
+    limit_folders(monkeypatch, patience=0.2, patiences=2, wait=touch)
     with one_warning("has been locked by another process"):
         assert kept(locked, range(10)) == set()
 

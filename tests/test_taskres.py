@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from naive import naive_lr, naive_taskres
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MaxAbsScaler
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 
 from sklearn_taskres import CLIPTextFeaturizer, TaskResClassifier, ZeroShotClassifier
@@ -528,12 +531,20 @@ def test_unit_norm_images_draw_a_warning_where_their_norm_counts():
     TaskResClassifier(base=t, max_epochs=2).fit(X, y)
 
 
-def test_embeddings_of_another_model_draw_a_warning():
-    """If zero-shot is at chance on the training rows, base and X are told apart."""
+@pytest.mark.parametrize("entrance", ["fit", "pipeline", "search"])
+def test_embeddings_of_another_model_draw_a_warning(entrance):
+    """If zero-shot is at chance on the training rows, it is said at the line that calls fit."""
     X, y, t = problem(d=40)
     rotated = X @ np.linalg.qr(np.random.default_rng(5).normal(size=(40, 40)))[0]
-    with pytest.warns(UserWarning, match="no better than chance. Do base and X come from the same"):
-        TaskResClassifier(base=t, max_epochs=2).fit(rotated, y)
+    clf = TaskResClassifier(base=t, max_epochs=2)
+    if entrance == "pipeline":
+        clf = Pipeline([("scale", MaxAbsScaler()), ("taskres", clf)])
+    if entrance == "search":
+        clf = GridSearchCV(clf, {"alpha": [0.5, 1]}, cv=2)
+    said = "no better than chance. Do base and X come from the same"
+    with pytest.warns(UserWarning, match=said) as caught:
+        clf.fit(rotated, y)
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 def test_diverged_training_is_an_error():

@@ -91,8 +91,6 @@ _ERRORS = (sqlite3.Error, OSError, UnicodeDecodeError)
 #: Seconds that SQLite waits for a lock, holding IN_USE; and for how long a location whose lock was
 #: waited for in vain is left alone by this process.
 _LOCK_SECONDS, _LEFT_ALONE = 0.03, 180.0
-#: Times its patience that a call waits in all if others go on writing.
-_MOST_PATIENCES = 12
 #: Times that a call is tried if others move the database away.
 _ATTEMPTS = 5
 #: Keys looked up with one connection, rows of one statement that reads, and of one transaction that
@@ -128,6 +126,8 @@ class Limits:
 
     #: Seconds that a call waits for a lock while nothing is written, not holding IN_USE.
     patience: float = 5.0
+    #: Times its patience that a call waits in all if others go on writing.
+    patiences: int = 12
     #: Rows of one transaction that deletes; pages given back by one that makes the file smaller.
     rows_deleted: int = 2048
     pages_freed: int = 256
@@ -142,9 +142,9 @@ class _Patience:
     stopped process writes nothing.
     """
 
-    def __init__(self, file, seconds):
-        self._file, self._seconds, self._last_write = file, seconds, None
-        self._ends = self._latest = time.monotonic() + seconds * _MOST_PATIENCES
+    def __init__(self, file, limits):
+        self._file, self._seconds, self._last_write = file, limits.patience, None
+        self._ends = self._latest = time.monotonic() + limits.patience * limits.patiences
 
     def lasts(self):
         """Whether to try again."""
@@ -224,7 +224,7 @@ class FolderStore:
         if time.monotonic() < _FAILED.get(self.folder, 0):
             return absent
         file, failures = self._home / kind.name, 0
-        patience = _Patience(file, self.limits.patience)
+        patience = _Patience(file, self.limits)
         while True:
             identity = _identity(file)
             if identity is None and not create:
