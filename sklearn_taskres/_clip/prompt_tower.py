@@ -3,7 +3,7 @@
 import torch
 
 from .._device import product_precision
-from .backends.torch.encoder import shallow_copy
+from .backends.torch.encoder import copy_sharing_tensors
 
 
 class PromptTower:
@@ -104,7 +104,7 @@ def _reads_no_padding(tower):
 
 def _reading(tower, embedding, n_tokens):
     """Copy of a text tower that takes embeddings from `embedding`, of prompts of `n_tokens`."""
-    copied = shallow_copy(tower)
+    copied = copy_sharing_tensors(tower)
     copied.token_embedding = embedding
     if n_tokens < len(tower.positional_embedding):
         positions = tower.positional_embedding[:n_tokens]

@@ -188,7 +188,7 @@ class Encoder:
         """Return a model that has a changed copy of the text tower, and shares all weights."""
         if self.text_tower is self.model:
             return tower
-        model = shallow_copy(self.model)
+        model = copy_sharing_tensors(self.model)
         model.text = tower
         return model
 
@@ -251,7 +251,7 @@ class Encoder:
         A copy, since other threads may be encoding texts with the model itself.
         """
         tower, name = self._projection
-        bare = shallow_copy(tower)
+        bare = copy_sharing_tensors(tower)
         setattr(bare, name, torch.nn.Identity() if name == "proj" else None)
         return self.with_text_tower(bare)
 
@@ -261,7 +261,7 @@ def _is_convolutional(tower):
     return sum(isinstance(module, torch.nn.Conv2d) for module in tower.modules()) > 1
 
 
-def shallow_copy(module):
+def copy_sharing_tensors(module):
     """Copy of a module and its children that shares all tensors; theirs can be replaced."""
     tensors = [*module.parameters(), *module.buffers()]
     return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
