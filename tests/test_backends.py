@@ -231,7 +231,7 @@ def test_auto_is_the_fastest_that_is_installed(installed, precision, expected, m
 
 def test_auto_leaves_a_gpu_to_torch(monkeypatch):
     """If torch would take a GPU, an engine on the CPU is not a choice."""
-    monkeypatch.setattr("sklearn_taskres._device._available", lambda kind: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert plan._automatic(None, "float32") == "torch"
 
 

@@ -452,7 +452,7 @@ def test_what_is_not_the_images_fault_goes_on(error, monkeypatch):
     def fail(image):
         raise error
 
-    monkeypatch.setattr(images, "_to_rgb", fail)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
     with pytest.raises(type(error), match=str(error)):
         read_image(encoded(Image.fromarray(RGB)))
 

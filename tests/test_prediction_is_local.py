@@ -1,5 +1,8 @@
 """Prediction changes nothing that belongs to the whole process; a search puts back what it sets."""
 
+import io
+import logging
+import sys
 import threading
 import warnings
 
@@ -9,12 +12,20 @@ import sklearn
 import torch
 from numpy.exceptions import ComplexWarning
 from numpy.testing import assert_array_equal
+from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
+from sklearn.pipeline import Pipeline
 from test_common import TABLE
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
-from sklearn_taskres import TaskResClassifierCV
+from sklearn_taskres import (
+    CLIPFeaturizer,
+    CLIPTextFeaturizer,
+    TaskResClassifier,
+    TaskResClassifierCV,
+    load_digit_images,
+)
 
 N_THREADS, N_CALLS = 8, 5
 
@@ -33,6 +44,8 @@ def process_state():
         "errstate": np.geterr(),
         "numpy state": repr(np.random.get_state(legacy=False)),  # noqa: NPY002
         "sklearn": sklearn.get_config(),
+        "streams": (sys.stdout, sys.stderr),
+        "log levels": {name: logging.getLogger(name).level for name in ("", "torch.onnx")},
     }
 
 
@@ -99,6 +112,47 @@ def test_predictions_in_threads_leave_the_process_as_it_was(clf):
     run_in_threads(predict)
     assert len(Meeting.seen) == 2 * N_CALLS * N_THREADS
     assert all(threads == before["threads"] for threads in Meeting.seen)
+    assert process_state() == before
+
+
+def png(pixels):
+    file = io.BytesIO()
+    Image.fromarray((255 * pixels).round().astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.slow
+@pytest.mark.model
+@pytest.mark.usefixtures("two_blas_threads")
+def test_images_to_labels_in_threads_leave_the_process_as_it_was():
+    """8 threads encode images and predict, and another one looks at the process meanwhile."""
+    images, y, names = load_digit_images()
+    images = [png(image) for image in images[:30]]
+    clip = CLIPFeaturizer("glyph-clip", cache=None, device="cpu")
+    text = CLIPTextFeaturizer("glyph-clip", device="cpu")
+    taskres = TaskResClassifier(text, class_names=names, max_epochs=2, device="cpu")
+    model = Pipeline([("clip", clip), ("taskres", taskres)]).fit(images[:20], y[:20])
+    expected, before, seen = model.predict(images[20:30]), process_state(), []
+    has_begun, is_over = threading.Event(), threading.Event()
+    Meeting.barrier = threading.Barrier(N_THREADS, timeout=60)
+
+    def watch():
+        while not is_over.is_set():
+            seen.append(process_state())
+            has_begun.set()
+
+    def predict():
+        for _ in range(N_CALLS):
+            assert_array_equal(model.predict(images[20:30]), expected)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    has_begun.wait(60)
+    run_in_threads(predict)
+    is_over.set()
+    watcher.join(timeout=60)
+    assert len(seen) > 1
+    assert all(state == seen[0] for state in seen)
     assert process_state() == before
 
 
