@@ -1,9 +1,7 @@
 """Image towers as ONNX: torch traces what it computes, from pixels on, for batches of any size."""
 
 import contextlib
-import io
 import logging
-import warnings
 from typing import Any
 
 import numpy as np
@@ -77,15 +75,13 @@ def _with_named_batch(model):
 
 @contextlib.contextmanager
 def _silence():
-    """Keep to itself what torch and its exporter say about their own progress and future."""
+    """Keep to itself what torch's exporter logs about its own progress."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
