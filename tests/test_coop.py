@@ -242,7 +242,7 @@ def test_other_towers_are_refused(make_clip, family):
 
 @pytest.mark.parametrize(
     ("base", "what"),
-    [("class_means", "class means"), (np.eye(4, 16), "an array"), (np.eye(4).tolist(), "an array")],
+    [("class_means", "'class_means'"), (np.eye(4, 16), "ndarray"), (np.eye(4).tolist(), "list")],
 )
 def test_a_base_without_a_tower_is_refused(small, base, what):
     """Arrays and class means have no text tower."""

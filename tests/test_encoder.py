@@ -697,6 +697,17 @@ def test_threads_load_once(tmp_path, clip_writer, monkeypatch):
     assert len(set(map(id, encoders))) == 1
 
 
+def test_a_copy_of_a_tower_shares_its_tensors_and_not_its_children(tiny_clip):
+    """Memory is taken once, and what is replaced in the copy stays in the original."""
+    tower = load_encoder(tiny_clip, None, device="cpu").text_tower
+    copied = encoder_module.copy_sharing_tensors(tower)
+    ours, theirs = ([*m.parameters(), *m.buffers()] for m in (tower, copied))
+    assert len(ours) == len(theirs) > 0
+    assert all(a is b for a, b in zip(ours, theirs, strict=True))
+    copied.token_embedding = torch.nn.Identity()
+    assert isinstance(tower.token_embedding, torch.nn.Embedding)
+
+
 def test_pretrained_is_ignored_where_the_name_says_all(tiny_clip):
     """A folder is one encoder, whatever `pretrained` says."""
     assert load_encoder(tiny_clip, "openai") is load_encoder(tiny_clip, None)

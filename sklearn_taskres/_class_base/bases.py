@@ -94,6 +94,10 @@ class ClassBase:
         """Return what errors call it."""
         raise NotImplementedError
 
+    def kind(self) -> str:
+        """Return what errors call the kind of value that the user passed."""
+        raise NotImplementedError
+
 
 class TextBase(ClassBase):
     """Class names, embedded by the text tower of a CLIP."""
@@ -125,6 +129,10 @@ class TextBase(ClassBase):
         """Name the CLIP."""
         return self.text.describe_model()
 
+    def kind(self) -> str:
+        """Name the type of the featurizer."""
+        return type(self.text).__name__
+
 
 class ArrayBase(ClassBase):
     """Class embeddings that the user has already."""
@@ -150,6 +158,10 @@ class ArrayBase(ClassBase):
         """Say that there is no model to name."""
         return "an array"
 
+    def kind(self) -> str:
+        """Name the type of the rows."""
+        return type(self.rows).__name__
+
 
 class ClassMeansBase(ClassBase):
     """Means of the images of each class, for encoders without a text side."""
@@ -172,6 +184,10 @@ class ClassMeansBase(ClassBase):
     def describe(self) -> str:
         """Say that there is no model to name."""
         return "class means"
+
+    def kind(self) -> str:
+        """Quote the value."""
+        return repr("class_means")
 
 
 def check_nested_params(estimator: object, params: dict[str, Any]) -> None:

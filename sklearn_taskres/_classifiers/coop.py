@@ -213,7 +213,7 @@ class CoOpClassifier(TrainedClassifier):
             raise ValueError(
                 f"CoOpClassifier trains through the text tower of a CLIP, so base must be a "
                 f"CLIPTextFeaturizer, that of the model that made X, and not "
-                f"{self._class_base.describe()}."
+                f"{self._class_base.kind()}."
             )
 
     def _prompt_tower(self, names, context):
