@@ -236,6 +236,34 @@ def test_results_have_grid_search_s_format():
     assert ours.cv_results_["params"][ours.best_index_] == ours.best_params_
 
 
+@pytest.mark.parametrize("learn_alpha", [False, True])
+def test_a_scorer_sees_how_each_candidate_was_trained(learn_alpha):
+    """A candidate's losses are those of a fit of its own; alpha = 0 learns nothing."""
+    X, y, t = problem()
+    seen = {}
+
+    def scorer(clf, X, y):
+        seen.setdefault(clf.get_params()["alpha"], clf)
+        return clf.score(X, y)
+
+    (seen_rows, held_out), *_ = StratifiedKFold(2).split(X, y)
+    alphas = (0.3, 1, 2) if learn_alpha else (0, 0.3, 1, 2)
+    params = {"learn_alpha": learn_alpha, "batch_size": 8, "max_epochs": 5, "random_state": 0}
+    search = TaskResClassifierCV(
+        t, alphas=alphas, cv=[(seen_rows, held_out)], scoring=scorer, refit=False, **params
+    )
+    search.fit(X, y)
+    for alpha in alphas:
+        alone = TaskResClassifier(t, alpha=alpha, **params).fit(X[seen_rows], y[seen_rows])
+        assert seen[alpha].n_parameters_ == alone.n_parameters_
+        assert_allclose(seen[alpha].alpha_, alone.alpha_, **EXACT)
+        assert seen[alpha].n_iter_ == len(seen[alpha].history_) == (5 if alpha else 0)
+        for epoch, expected in zip(seen[alpha].history_, alone.history_, strict=alpha > 0):
+            assert epoch.keys() == expected.keys()
+            for name, value in expected.items():
+                assert_allclose(epoch[name], value, err_msg=name, **EXACT)
+
+
 @pytest.mark.parametrize("n_fit", [1, 2, 4])
 def test_chunks_give_the_same(monkeypatch, n_fit):
     """Candidates trained in turn draw the same batches and views as those trained together."""

@@ -51,15 +51,17 @@ def gradient_by_hand(z, y, loss_weight, **arrays):
 
 
 def by_autograd(z, y, loss_weight, *, t, alpha, scale, x):
-    """Loss, summed over candidates, and gradients as autograd derives them from the formula."""
+    """Loss of each candidate, and gradients as autograd derives them from the formula."""
     learned = {"x": x, "alpha": alpha} if alpha.requires_grad else {"x": x}
     learned = {name: tensor.detach().clone().requires_grad_() for name, tensor in learned.items()}
     logits = taskres_logits(z, **{"t": t, "alpha": alpha, "scale": scale, **learned})
-    loss = torch.zeros((), dtype=z.dtype)
-    for of_one in logits if x.ndim == 3 else [logits]:
-        losses = torch.nn.functional.cross_entropy(of_one, y, reduction="none")
-        loss = loss + (loss_weight * losses).sum()
-    gradients = torch.autograd.grad(loss, list(learned.values()))
+    loss = torch.stack(
+        [
+            (loss_weight * torch.nn.functional.cross_entropy(of_one, y, reduction="none")).sum()
+            for of_one in logits.reshape(-1, *logits.shape[-2:])
+        ]
+    ).reshape(x.shape[:-2])
+    gradients = torch.autograd.grad(loss.sum(), list(learned.values()))
     return loss.detach(), dict(zip(learned, gradients, strict=True))
 
 
@@ -87,7 +89,7 @@ def test_the_gradient_by_hand_is_that_of_the_formula(
         inputs["t"][0], inputs["x"][..., 0, :] = 0, 0
     loss, gradients = gradient_by_hand(scale=scale, **inputs)
     expected_loss, expected = by_autograd(scale=scale, **inputs)
-    assert loss.ndim == 0
+    assert loss.shape == expected_loss.shape == inputs["x"].shape[:-2]
     assert_allclose(loss, expected_loss, rtol=1e-10, atol=1e-12)
     assert gradients.keys() == expected.keys()
     for name, gradient in gradients.items():

@@ -4,6 +4,7 @@ The formula and its derivative come first, then the training that one fit and a 
 the estimator.
 """
 
+import functools
 import math
 from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple
@@ -41,8 +42,8 @@ def taskres_gradient(z, y, loss_weight, *, t, alpha, scale, x):
     over arrays of K·D. With P = (softmax − onehot) · loss_weight, s the scale and L the logits,
     the derivative by t' is, row by row, ``s Pᵀz / ‖t'‖ − (P∘L summed over the batch) t' / ‖t'‖²``.
 
-    Of C candidates that see the same batch, the losses are summed: Adam takes each element by
-    itself, so that this trains each candidate as its own loss would.
+    Of C candidates that see the same batch, each has its own loss. Adam takes each element by
+    itself, so that they are trained together as each would be alone.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def taskres_gradient(z, y, loss_weight, *, t, alpha, scale, x):
 
     Returns
     -------
-    loss : tensor of shape ()
+    loss : tensor of shape (), or (C,)
     logits : tensor of shape (B, K), or (C, B, K)
         Those of :func:`taskres_logits`.
     gradients : dict of str to tensor
@@ -81,7 +82,7 @@ def taskres_gradient(z, y, loss_weight, *, t, alpha, scale, x):
     errors = logits.log_softmax(dim=-2)
     truth = y.expand(*errors.shape[:-2], 1, -1)
     log_p_truth = errors.gather(-2, truth)
-    loss = -(log_p_truth * loss_weight).sum()
+    loss = -(log_p_truth * loss_weight).sum(dim=(-2, -1))
     # (P − onehot) · loss_weight; p − 1 of the true class is taken without cancellation.
     errors.exp_().scatter_(-2, truth, log_p_truth.expm1_()).mul_(loss_weight)
     # Times s / ‖t'‖, and times a known α: what follows is then the derivative by x, else by t'.
@@ -117,14 +118,6 @@ class Problem(NamedTuple):
     rng: np.random.RandomState
 
 
-class Learned(NamedTuple):
-    """What training found for one alpha and weight decay."""
-
-    x: np.ndarray
-    x_image: np.ndarray
-    alpha: float
-
-
 def formula_of(problem, alphas):
     """Return what is trained: :func:`taskres_logits` with all residuals at zero.
 
@@ -155,14 +148,14 @@ def train_candidates(problem, alphas, weight_decay, run):
     weight_decay : float
         L2 penalty, the same for all.
     run : callable
-        The engine: `TrainedClassifier._train`, or the like, which returns the learned arrays.
+        The engine: `TrainedClassifier._run_engine`, or the like, which returns a Trained.
 
     Returns
     -------
-    list of Learned
-        One per alpha.
+    list of Trained
+        One per alpha: its learned arrays, and its own losses.
     """
-    found = run(
+    trained = run(
         formula_of(problem, alphas),
         problem.rows,
         problem.y,
@@ -171,10 +164,15 @@ def train_candidates(problem, alphas, weight_decay, run):
         rng=problem.rng,
         **problem.recipe,
     )
-    alphas = np.ravel(found.get("alpha", alphas)).tolist()
-    x = found.get("x", np.zeros_like(problem.t)).reshape(len(alphas), *problem.t.shape)
-    x_image = found.get("x_image", np.zeros_like(problem.t[0]))
-    return [Learned(one, x_image, alpha) for one, alpha in zip(x, alphas, strict=True)]
+    if len(alphas) == 1:
+        return [trained]
+    return [
+        trained._replace(
+            parameters={name: stack[i] for name, stack in trained.parameters.items()},
+            history=[{**epoch, "train_loss": epoch["train_loss"][i]} for epoch in trained.history],
+        )
+        for i in range(len(alphas))
+    ]
 
 
 class TaskResClassifier(TrainedClassifier):
@@ -389,8 +387,9 @@ class TaskResClassifier(TrainedClassifier):
     def _fit(self, X, y, sample_weight, views):
         rng = check_random_state(self.random_state)
         problem = self._problem(X, y, sample_weight, views, rng)
-        (learned,) = train_candidates(problem, [self.alpha], self.weight_decay, self._train)
-        self._install(learned)
+        run = functools.partial(self._run_engine, callbacks=self.callbacks)
+        (trained,) = train_candidates(problem, [self.alpha], self.weight_decay, run)
+        self._install(trained)
 
     def _problem(self, X, y, sample_weight, views, rng):
         """Describe what there is to learn; an enhanced base is tuned here."""
@@ -458,9 +457,12 @@ class TaskResClassifier(TrainedClassifier):
         )
         self._install_base(enhanced_base.class_embeddings(features, self.text_projection_))
 
-    def _install(self, learned):
-        """Become the classifier with this residual."""
-        self.residual_, self.image_residual_, self.alpha_ = learned
+    def _install(self, trained):
+        """Become the classifier with what was learned; what was not, keeps its place."""
+        learned = self._keep(trained)
+        self.residual_ = learned.get("x", np.zeros_like(self.base_))
+        self.image_residual_ = learned.get("x_image", np.zeros_like(self.base_[0]))
+        self.alpha_ = float(np.asarray(learned.get("alpha", self.alpha)).item())
         t = task_residual(self.base_, self.residual_, self.base_.dtype.type(self.alpha_))
         self.coef_ = scaled_classifier(t, self.logit_scale_)
         if self.text_projection_ is not None:

@@ -53,7 +53,11 @@ class TrainedClassifier(BaseCLIPClassifier):
         dict of str to ndarray
             Learned arrays.
         """
-        trained = self._run_engine(formula, rows, y, sample_weight, callbacks=self.callbacks, **how)
+        how["callbacks"] = self.callbacks
+        return self._keep(self._run_engine(formula, rows, y, sample_weight, **how))
+
+    def _keep(self, trained):
+        """Keep how training went; return the learned arrays."""
         self.history_, self.n_iter_ = trained.history, len(trained.history)
         self.n_parameters_ = sum(array.size for array in trained.parameters.values())
         return trained.parameters

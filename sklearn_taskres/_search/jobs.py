@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.utils import check_random_state
 
-from .._classifiers.taskres import Learned, train_candidates
+from .._classifiers.taskres import train_candidates
 from .._messages import warn_user
 
 #: Most bytes that the candidates take that are trained at one time.
@@ -87,7 +87,7 @@ class Fold:
 
         Returns
         -------
-        dict of (float, float) to Learned
+        dict of (float, float) to Trained
         """
         from torch import OutOfMemoryError
 
@@ -107,24 +107,19 @@ class Fold:
 
     def _train(self, pairs):
         """Train pairs together: one weight decay for all."""
+        from .._training import Trained
+
         alphas = [alpha for alpha, _ in pairs]
         if not any(alphas):
-            t = self.problem.t
-            return [Learned(np.zeros_like(t), np.zeros_like(t[0]), 0.0) for _ in pairs]
+            return [Trained({"x": np.zeros_like(self.problem.t)}, []) for _ in pairs]
         problem = self.problem._replace(rng=copy.deepcopy(self.problem.rng))  # same draws for each
-        return train_candidates(problem, alphas, float(pairs[0][1]), self._run)
-
-    def _run(self, *args, **how):
-        return self.clf._run_engine(*args, **how).parameters
+        return train_candidates(problem, alphas, float(pairs[0][1]), self.clf._run_engine)
 
     def fitted(self, candidates, learned):
         """Yield a fitted classifier for the parameters of each candidate of a job."""
         for params in candidates:
             clf = copy.copy(self.clf).set_params(**params)
-            found = learned[params["alpha"], params["weight_decay"]]
-            clf.history_, clf.n_iter_ = [], self.problem.recipe["max_epochs"]
-            clf.n_parameters_ = found.x.size + self.problem.learn_alpha
-            clf._install(found)
+            clf._install(learned[params["alpha"], params["weight_decay"]])
             yield clf
 
 

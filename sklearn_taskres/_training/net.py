@@ -68,10 +68,10 @@ class FormulaNet(NeuralNetClassifier):
             step = step_fn(batch, **fit_params)
             losses.append(step["loss"].detach())
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        numbers = torch.stack(losses).cpu().tolist()
+        numbers = torch.stack(losses).cpu().tolist()  # (steps,), or (steps, C) of C candidates
         for record, loss in zip(self.history[-1, "batches"], numbers, strict=True):
             record |= {f"{prefix}_loss": loss, f"{prefix}_batch_size": iterator.size}
-        self.history.record(f"{prefix}_loss", sum(numbers) / len(numbers))
+        self.history.record(f"{prefix}_loss", np.mean(numbers, axis=0).tolist())
         self.history.record(f"{prefix}_batch_count", len(numbers))
 
     def train_step_single(self, batch, **fit_params):
