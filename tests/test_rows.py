@@ -142,7 +142,10 @@ def test_base_and_rows_are_compared_on_some(problem):
     clf = TaskResClassifier(t, batch_size=4096, max_epochs=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        clf.fit(X, y)
         clf.fit(X[order], y[order])
     said = f"of {COMPARED} training rows correctly, no better than chance"
     with pytest.warns(UserWarning, match=said):
-        clf.set_params(base=t[::-1].copy()).fit(X[order], y[order])
+        clf.set_params(base=t[::-1].copy()).fit(X, y)
+    with pytest.warns(UserWarning, match=said):  # though the first class has its own embedding
+        clf.set_params(base=t[[0, 2, 3, 1]]).fit(X[order], y[order])
