@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sklearn_taskres import EmbeddingCache
 from sklearn_taskres.benchmark.random_clip import write_random_clip
@@ -91,6 +92,20 @@ def cpu():
         if name is not None:
             patch.setattr(torch.cpu, "get_capabilities", _CPUS[name].copy, raising=False)
         yield name
+
+
+@pytest.fixture
+def bfloat16_units(monkeypatch):
+    """A CPU with units for bfloat16, as torch tells of it."""
+    import torch
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+
+
+@pytest.fixture
+def pixel_limit(monkeypatch):
+    """Set the pixels that Pillow thinks safe, which users set as well; they are set back."""
+    return lambda n_pixels: monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", n_pixels)
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
+from watching import calls_of
 
 from sklearn_taskres._clip.resizing import make_resize
 
@@ -79,15 +80,10 @@ def test_a_strip_shows_its_middle():
 @pytest.mark.parametrize(
     "size", [(20_000, 1), (1, 20_000), (1, 60_000), (1_000_000, 1), (3, 900_000)]
 )
-def test_no_resized_image_is_much_larger_than_the_input(resize_mode, size, monkeypatch):
+def test_no_resized_image_is_much_larger_than_the_input(resize_mode, size):
     """Nothing is allocated that the strip itself, or the tower, is not large enough for."""
-    resize, made = Image.Image.resize, []
-
-    def spy(self, size, *args, **kwargs):
-        made.append(self.width * self.height)
-        made.append(size[0] * size[1])
-        return resize(self, size, *args, **kwargs)
-
-    monkeypatch.setattr(Image.Image, "resize", spy)
-    assert make_resize(224, resize_mode)(Image.new("RGB", size)).size == (224, 224)
-    assert max(made) <= max(4 * 224 * 224, size[0] * size[1])
+    with calls_of(Image.Image.resize) as calls:
+        assert make_resize(224, resize_mode)(Image.new("RGB", size)).size == (224, 224)
+    sizes = [size for _, call in calls for size in (call["self"].size, call["size"])]
+    assert sizes
+    assert max(w * h for w, h in sizes) <= max(4 * 224 * 224, size[0] * size[1])

@@ -6,24 +6,29 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from torch.overrides import TorchFunctionMode
+from watching import calls_of
 
 from sklearn_taskres import (
     GDAClassifier,
     TaskResClassifier,
     TaskResClassifierCV,
     ZeroShotClassifier,
-    _rows,
 )
+
+#: Rows that are read at a time, and those that are compared with the base.
+CHUNK, COMPARED = 8192, 512
+#: More rows than two chunks hold.
+N_ROWS = 18_000
 
 
 @pytest.fixture
-def problem(tmp_path, monkeypatch):
-    """Rows in a map and in memory, labels, class embeddings; seven rows are read at a time."""
-    monkeypatch.setattr(_rows, "_CHUNK", 7)
+def problem(tmp_path):
+    """Rows in a map and in memory, labels, class embeddings."""
     rng = np.random.default_rng(0)
     t = rng.normal(scale=0.44, size=(4, 12)).astype(np.float32)
-    y = np.arange(60) % 4
-    X = (t[y] + rng.normal(scale=0.6, size=(60, 12))).astype(np.float16)
+    y = np.arange(N_ROWS) % 4
+    X = (t[y] + rng.normal(scale=0.6, size=(N_ROWS, 12))).astype(np.float16)
     np.save(tmp_path / "X.npy", X)
     return np.load(tmp_path / "X.npy", mmap_mode="r"), X.astype(np.float32), y, t
 
@@ -42,7 +47,7 @@ def test_taskres_streams_rows(problem, params):
     """A fit on a map of float16, and predictions of it, are those of float32 rows in memory."""
     mapped, X, y, t = problem
     clf = TaskResClassifier(
-        **{"base": t, **params}, batch_size=16, max_epochs=5, lr=0.02, random_state=0
+        **{"base": t, **params}, batch_size=4096, max_epochs=5, lr=0.02, random_state=0
     )
     ours = clf.fit(mapped, y)
     streamed = ours.decision_function(mapped)
@@ -55,9 +60,9 @@ def test_taskres_streams_rows(problem, params):
 def test_views_are_streamed(problem):
     """A map of views trains as the same views in memory."""
     mapped, X, y, t = problem
-    clf = TaskResClassifier(t, batch_size=5, max_epochs=5, lr=0.02, random_state=0)
-    ours = clf.fit(mapped.reshape(20, 3, 12), y[::3]).coef_
-    assert_allclose(ours, clf.fit(X.reshape(20, 3, 12), y[::3]).coef_, rtol=0, atol=1e-3)
+    clf = TaskResClassifier(t, batch_size=1000, max_epochs=5, lr=0.02, random_state=0)
+    ours = clf.fit(mapped.reshape(-1, 3, 12), y[::3]).coef_
+    assert_allclose(ours, clf.fit(X.reshape(-1, 3, 12), y[::3]).coef_, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -80,32 +85,18 @@ def test_others_read_them_too(problem, make, params):
     )
 
 
-def test_rows_are_not_copied_whole(problem, monkeypatch):
+def test_rows_are_not_copied_whole(problem):
     """No more than a chunk or a batch of rows is ever brought to float32."""
     mapped, _, y, t = problem
-    seen = []
-
-    class Spy(np.memmap):
-        def astype(self, *args, **kwargs):
-            seen.append(len(self))
-            return np.asarray(self).astype(*args, **kwargs)
-
-        def __array_finalize__(self, other):
-            super().__array_finalize__(other)
-
-    monkeypatch.setattr("sklearn_taskres._classifiers.base._MOST_COMPARED", 9)
-    monkeypatch.setattr(
-        "sklearn_taskres._classifiers.base.validate_data",
-        lambda _, X, y="no_validation", **__: X if isinstance(y, str) else (X, y),
-    )
-    clf = TaskResClassifier(t, batch_size=8, max_epochs=2, random_state=0)
-    clf.fit(mapped.view(Spy), y).predict(mapped.view(Spy))
-    assert max(seen) == 9
-    assert {7, 8, 9} <= set(seen)
+    clf = TaskResClassifier(t, batch_size=CHUNK + 1, max_epochs=2, random_state=0)
+    with calls_of(np.ndarray.astype) as calls:
+        clf.fit(mapped, y).predict(mapped)
+    seen = {len(call["self"]) for _, call in calls if call["self"].dtype == np.float16}
+    assert seen == {CHUNK, N_ROWS % CHUNK, CHUNK + 1, COMPARED}
 
 
 @pytest.mark.parametrize(("value", "said"), [(np.nan, "NaN"), (np.inf, "infinity")])
-@pytest.mark.parametrize("row", [0, 59])
+@pytest.mark.parametrize("row", [0, N_ROWS - 1])
 def test_rows_that_are_not_finite_are_refused(problem, value, said, row):
     """A bad row is found in any chunk, in fit and in predict, with scikit-learn's sentence."""
     _, X, y, t = problem
@@ -118,33 +109,43 @@ def test_rows_that_are_not_finite_are_refused(problem, value, said, row):
         clf.fit(bad, y)
 
 
-def test_a_device_without_room_for_all_rows(problem, monkeypatch):
+class NoRoom(TorchFunctionMode):
+    """A device without room for so many rows as one tensor."""
+
+    def __init__(self, n_rows):
+        super().__init__()
+        self.n_rows = n_rows
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.as_tensor and np.ndim(args[0]) > 1 and len(args[0]) >= self.n_rows:
+            raise torch.OutOfMemoryError
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_device_without_room_for_all_rows(problem):
     """Rows that do not fit on the device are brought there batch by batch, after one warning."""
     _, X, y, t = problem
-    clf = TaskResClassifier(t, batch_size=8, max_epochs=3, lr=0.02, device="cpu", random_state=0)
+    params = {"batch_size": 4096, "max_epochs": 3, "lr": 0.02, "device": "cpu"}
+    clf = TaskResClassifier(t, **params, random_state=0)
     whole = clf.fit(X, y).coef_
-
-    as_tensor = torch.as_tensor
-
-    def no_room(array, **how):
-        if np.shape(array) == X.shape:
-            raise torch.OutOfMemoryError
-        return as_tensor(array, **how)
-
-    monkeypatch.setattr(torch, "as_tensor", no_room)
-    with pytest.warns(UserWarning, match="60 rows do not fit into the memory of cpu") as caught:
+    said = f"{N_ROWS} rows do not fit into the memory of cpu"
+    with NoRoom(N_ROWS), pytest.warns(UserWarning, match=said) as caught:
         parts = clf.fit(X, y).coef_
     assert len(caught) == 1
     assert_allclose(parts, whole, rtol=0, atol=1e-4)
 
 
-def test_base_and_rows_are_compared_on_some(problem, monkeypatch):
+def test_base_and_rows_are_compared_on_some(problem):
     """A mismatch of base and rows is seen on a few of many rows, whatever order they are in."""
     _, X, y, t = problem
-    monkeypatch.setattr("sklearn_taskres._classifiers.base._MOST_COMPARED", 20)
-    clf = TaskResClassifier(t, max_epochs=1)
+    order = np.argsort(y, kind="stable")
+    clf = TaskResClassifier(t, batch_size=4096, max_epochs=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         clf.fit(X, y)
-    with pytest.warns(UserWarning, match="of 20 training rows correctly, no better than chance"):
+        clf.fit(X[order], y[order])
+    said = f"of {COMPARED} training rows correctly, no better than chance"
+    with pytest.warns(UserWarning, match=said):
         clf.set_params(base=t[::-1].copy()).fit(X, y)
+    with pytest.warns(UserWarning, match=said):  # though the first class has its own embedding
+        clf.set_params(base=t[[0, 2, 3, 1]]).fit(X[order], y[order])

@@ -12,7 +12,7 @@ import sklearn
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
-from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.metrics import accuracy_score, get_scorer, make_scorer
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
@@ -24,6 +24,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback
+from torch.nn.modules.module import register_module_buffer_registration_hook
 
 from sklearn_taskres import (
     CLIPTextFeaturizer,
@@ -31,8 +32,8 @@ from sklearn_taskres import (
     TaskResClassifierCV,
     ZeroShotClassifier,
 )
-from sklearn_taskres._classifiers.taskres import train_candidates
-from sklearn_taskres._search import jobs, table
+from sklearn_taskres._search import table
+from sklearn_taskres._search.jobs import Fold, MemoryLimit
 
 #: Scores that tell candidates apart if accuracies would tie.
 FINE = "neg_log_loss"
@@ -265,64 +266,77 @@ def test_a_scorer_sees_how_each_candidate_was_trained(learn_alpha):
 
 
 @pytest.mark.parametrize("n_fit", [1, 2, 4])
-def test_chunks_give_the_same(monkeypatch, n_fit):
+def test_chunks_give_the_same(n_fit):
     """Candidates trained in turn draw the same batches and views as those trained together."""
     X, y, t = problem()
     rows = with_views(X)
-    params = {"cv": 3, "batch_size": 16, "scoring": FINE, "max_epochs": 10, "random_state": 0}
-    search = TaskResClassifierCV(t, weight_decays=(5e-4, 0.1), **params)
-    whole = clone(search).fit(rows, y)
-    with_threads(monkeypatch, 1)
-    trained = spy_on_train(monkeypatch)
-    monkeypatch.setattr(jobs, "MOST_BYTES", n_fit * 8 * 4 * (6 * 12 + 3 * 16))
-    parts = clone(search).fit(rows, y)
-    of_one_decay = [min(n_fit, 5 - i) for i in range(0, 5, n_fit)]  # alpha = 0 is not trained
-    assert trained == of_one_decay * 2 * 3
-    for name in ("split0_test_score", "split1_test_score", "split2_test_score"):
-        assert_allclose(parts.cv_results_[name], whole.cv_results_[name], **EXACT)
-    assert_array_equal(parts.residual_, whole.residual_)
+    params = {"batch_size": 16, "max_epochs": 10, "random_state": 0}
+    search = TaskResClassifierCV(t, weight_decays=(5e-4, 0.1), cv=3, scoring=FINE, **params)
+    whole = search.fit(rows, y).cv_results_
+    candidates = whole["params"]
+    for k, (train, test) in enumerate(StratifiedKFold(3).split(X, y)):
+        fold = Fold(TaskResClassifier(t, **params), rows[train], y[train], None)
+        n_bytes = n_fit * 8 * 4 * (6 * 12 + 3 * 16)
+        jobs = list(fold.jobs(list(enumerate(candidates)), 1, 1, most_bytes=n_bytes))
+        sizes = [len(pairs) for _, pairs in jobs if pairs[0][0] > 0]  # alpha = 0 is not trained
+        assert sizes == [min(n_fit, 5 - i) for i in range(0, 5, n_fit)] * 2
+        scores = np.full(len(candidates), np.nan)
+        for places, pairs in jobs:
+            fitted = fold.fitted([candidates[i] for i in places], fold.learn(pairs, MemoryLimit()))
+            scores[places] = [get_scorer(FINE)(clf, X[test], y[test]) for clf in fitted]
+        assert_allclose(scores, whole[f"split{k}_test_score"], **EXACT)
 
 
-def with_threads(monkeypatch, n_threads):
-    """Let a search take so many threads, whatever the machine has."""
-    monkeypatch.setattr("sklearn_taskres._search.taskres_cv.count_threads", lambda *_: n_threads)
+@pytest.fixture
+def torch_threads():
+    """Set the number of torch's threads, which a search shares out; it is set back afterwards."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
-def spy_on_train(monkeypatch, threads=None):
-    """Return a list that receives the number of candidates of each job that is trained."""
-    trained = []
+@pytest.fixture
+def on_training():
+    """Take a function, and call it when a training begins: in its thread, with all its alphas."""
+    handles = []
 
-    def spy(problem, alphas, *rest):
-        trained.append(len(alphas))
-        if threads is not None:
-            threads.add(threading.current_thread())
-        return train_candidates(problem, alphas, *rest)
+    def register(function):
+        def hook(module, name, buffer):
+            if name == "alpha":
+                function(buffer.flatten().tolist())
 
-    monkeypatch.setattr(jobs, "train_candidates", spy)
-    return trained
+        handles.append(register_module_buffer_registration_hook(hook))
+
+    yield register
+    for handle in handles:
+        handle.remove()
 
 
 @pytest.mark.parametrize("n_threads", [2, 3, 8])
-def test_threads_give_the_same(monkeypatch, n_threads):
+def test_threads_give_the_same(torch_threads, on_training, n_threads):
     """Programs in threads of their own change no score, and leave torch's threads as they were."""
     X, y, t = problem()
-    grid = {"alphas": (0, 0.3, 1, 2), "weight_decays": (0, 0.1)}
-    search = TaskResClassifierCV(t, **grid, cv=4, scoring=FINE, max_epochs=9, random_state=0)
-    with_threads(monkeypatch, 1)
-    alone, before = clone(search).fit(X, y), torch.get_num_threads()
-    with_threads(monkeypatch, n_threads)
-    threads = set()
-    trained = spy_on_train(monkeypatch, threads)
+    params = {"cv": 4, "scoring": FINE, "max_epochs": 9, "random_state": 0, "device": "cpu"}
+    search = TaskResClassifierCV(t, alphas=(0, 0.3, 1, 2), weight_decays=(0, 0.1), **params)
+    torch_threads(1)
+    alone = clone(search).fit(X, y)
+    torch_threads(n_threads)
+    seen = []
+    on_training(lambda _: seen.append((threading.current_thread(), torch.get_num_threads())))
     shared = clone(search).fit(X, y)
-    assert threading.main_thread() not in threads
-    assert len(trained) == 2 * (4 if n_threads == 2 else 3 + 3 if n_threads == 3 else 4 * 3)
+    *searched, refit = seen
+    assert refit == (threading.main_thread(), n_threads)
+    assert threading.main_thread() not in [thread for thread, _ in searched]
+    assert {n for _, n in searched} == {1}
+    assert len(searched) == 2 * (4 if n_threads == 2 else 3 + 3 if n_threads == 3 else 4 * 3)
     for name, column in alone.cv_results_.items():
         if "_test_score" in name:
             assert_allclose(shared.cv_results_[name], column, **EXACT)
     assert_array_equal(shared.residual_, alone.residual_)
-    assert torch.get_num_threads() == before
+    clone(search).set_params(refit=False).fit(X, y)  # a refit sets torch's threads back, too
+    assert torch.get_num_threads() == n_threads
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(torch.get_num_threads).result() == before
+        assert pool.submit(torch.get_num_threads).result() == n_threads
 
 
 @pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
@@ -379,21 +393,20 @@ def test_few_candidates_are_few_parts():
     assert list(table.shares(2, 1, 4)) == [([0], 0), ([1], 0)]
 
 
-def test_what_fails_in_a_thread_is_told(monkeypatch):
+def test_what_fails_in_a_thread_is_told(torch_threads, on_training):
     """An error of one program is a missing score of its candidates, and of all is raised."""
     X, y, t = problem()
 
     too_large = 2
 
-    def short_tempered(problem, alphas, *rest):
+    def short_tempered(alphas):
         if max(alphas) >= too_large:
             raise ArithmeticError("too large")
-        return train_candidates(problem, alphas, *rest)
 
-    monkeypatch.setattr(jobs, "train_candidates", short_tempered)
-    monkeypatch.setattr(jobs, "MOST_BYTES", 0)
-    with_threads(monkeypatch, 2)
-    search = TaskResClassifierCV(t, alphas=(0.5, 2), cv=2, max_epochs=2, random_state=0)
+    torch_threads(4)  # one for each pair of candidate and fold
+    on_training(short_tempered)
+    params = {"max_epochs": 2, "random_state": 0, "device": "cpu"}
+    search = TaskResClassifierCV(t, alphas=(0.5, 2), cv=2, **params)
     with pytest.warns(UserWarning, match=r"2 of 4 pairs .* ArithmeticError\('too large'\)"):
         scores = clone(search).fit(X, y).cv_results_["mean_test_score"]
     assert np.isnan(scores).tolist() == [False, True]
@@ -402,26 +415,26 @@ def test_what_fails_in_a_thread_is_told(monkeypatch):
         search.fit(X, y)
 
 
-def test_out_of_memory_falls_back_to_smaller_chunks(monkeypatch):
+def test_out_of_memory_falls_back_to_smaller_chunks(torch_threads, on_training):
     """Chunks are halved, with one warning, until they fit; one candidate that does not is it."""
     X, y, t = problem()
     search = TaskResClassifierCV(t, max_epochs=5, cv=2, scoring=FINE, random_state=0)
+    torch_threads(1)
     whole, room = clone(search).fit(X, y), 1
 
-    def short_of_memory(problem, alphas, *rest):
+    def short_of_memory(alphas):
         if len(alphas) > room:
             raise torch.OutOfMemoryError
-        return train_candidates(problem, alphas, *rest)
 
-    monkeypatch.setattr(jobs, "train_candidates", short_of_memory)
+    on_training(short_of_memory)
     with pytest.warns(UserWarning, match="no memory for 5 candidates at a time") as caught:
         parts = clone(search).fit(X, y)
     assert len(caught) == 1
     assert_allclose(
         parts.cv_results_["mean_test_score"], whole.cv_results_["mean_test_score"], **EXACT
     )
+    assert_array_equal(parts.residual_, whole.residual_)
     room = 0
-    monkeypatch.setattr(jobs, "MOST_BYTES", 0)
     with pytest.raises(torch.OutOfMemoryError):
         clone(search).set_params(alphas=[1]).fit(X, y)
 

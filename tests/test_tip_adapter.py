@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,7 +12,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_taskres import ZeroShotClassifier
 from sklearn_taskres._classifiers import tip_adapter
-from sklearn_taskres._classifiers.tip_adapter import TipAdapterClassifier, tip_adapter_logits
+from sklearn_taskres._classifiers.tip_adapter import (
+    TipAdapterClassifier,
+    in_chunks,
+    tip_adapter_logits,
+)
 from sklearn_taskres._held_out import held_out_score, shot_folds
 
 
@@ -243,23 +248,42 @@ def test_classes_can_be_selected_and_added(labels, fine_tune):
     assert_allclose(grown.decision_function(X), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_prediction_holds_few_affinities_at_a_time(monkeypatch):
-    """Rows are taken in chunks that fit, down to one; the logits are the same."""
+class Keys(np.ndarray):
+    """Rows that note the shape of what others are multiplied with them to."""
+
+    products: ClassVar[list] = []
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **how):
+        plain = [np.asarray(array) for array in inputs]
+        result = getattr(ufunc, method)(*plain, **how)
+        if ufunc is np.matmul:
+            self.products.append(result.shape)
+        return result
+
+
+def test_prediction_holds_few_affinities_at_a_time():
+    """Rows are taken in chunks, of four million affinities at most; the logits are the same."""
     X, y, t = problem()
     clf = TipAdapterClassifier(t, alpha=2.0, beta=3.0).fit(X, y)
-    whole, sizes = clf.decision_function(X), []
+    rows, logits = np.tile(X, (40, 1)), np.tile(clf.decision_function(X), (40, 1))
+    clf.cache_keys_ = np.tile(clf.cache_keys_, (50, 1)).view(Keys)
+    clf.cache_classes_, clf.cache_weights_ = np.tile(y, 50), np.full(3000, 1 / 50)
+    Keys.products.clear()
+    assert_allclose(clf.decision_function(rows), logits, rtol=1e-12, atol=1e-12)
+    assert Keys.products == [(1398, 3000), (1002, 3000)]  # of 2²² affinities, 1398 rows
 
-    def spy(z, **arrays):
-        sizes.append(len(z) * len(arrays["keys"]))
-        return tip_adapter_logits(z, **arrays)
 
-    monkeypatch.setattr(tip_adapter, "tip_adapter_logits", spy)
-    for most in (1000, 1):
-        monkeypatch.setattr(tip_adapter, "_MOST_AFFINITIES", most)
-        sizes.clear()
-        assert_allclose(clf.decision_function(X), whole, rtol=1e-12)
-        assert max(sizes) <= max(most, 60)
-        assert len(sizes) > 1
+@pytest.mark.parametrize(("n_keys", "n_rows"), [(2**18, 16), (2**22, 1), (2**22 + 1, 1)])
+def test_chunks_are_one_row_at_least(n_keys, n_rows):
+    """However many keys there are; and all rows are taken, the last ones too."""
+    z, sizes = np.arange(60).reshape(30, 2), []
+
+    def logits(part, factor):
+        sizes.append(len(part))
+        return factor * part
+
+    assert_array_equal(in_chunks(logits, z, n_keys, factor=3), 3 * z)
+    assert sizes == [n_rows] * (30 // n_rows) + [30 % n_rows] * (n_rows == 16)
 
 
 def test_parameters_are_counted():

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from skorch.callbacks import Callback, GradientNormClipping
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from sklearn_taskres import TaskResClassifier
@@ -18,9 +19,6 @@ from sklearn_taskres._device import product_precision
 from sklearn_taskres._formulas import Formula, unit
 from sklearn_taskres._training import train
 from sklearn_taskres._training.optimizers import without_records
-
-#: Where the engine lives, for what tests replace in it.
-ENGINE = "sklearn_taskres._training.engine."
 
 
 def step_inputs(
@@ -327,19 +325,27 @@ def test_a_step_is_two_matrix_products():
     assert counter.get_total_flops() == 5 * 3 * 4 * 16 * t.size
 
 
+class Calls(TorchFunctionMode):
+    """Names of the methods of tensors that are called in the block, those asked for."""
+
+    def __init__(self, *names):
+        super().__init__()
+        self.names, self.seen = names, []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in (getattr(torch.Tensor, name) for name in self.names):
+            self.seen.append(function.__name__)
+        return function(*args, **(kwargs or {}))
+
+
 @pytest.mark.parametrize("schedule_step", ["epoch", "batch"])
 @pytest.mark.parametrize("gradient", [None, taskres_gradient], ids=["autograd", "by hand"])
-def test_the_loss_leaves_the_device_once_an_epoch(monkeypatch, gradient, schedule_step):
+def test_the_loss_leaves_the_device_once_an_epoch(gradient, schedule_step):
     """Steps do not wait for their figures, whatever the schedule counts."""
-    calls = []
-    for name in ("item", "tolist"):
-        method = getattr(torch.Tensor, name)
-        monkeypatch.setattr(
-            torch.Tensor, name, lambda tensor, method=method: calls.append(1) or method(tensor)
-        )
     X, y, t = problem()
-    trained = run(X, y, t, gradient=gradient, batch_size=10, schedule_step=schedule_step)
-    assert len(calls) == len(trained.history) == 10
+    with Calls("item", "tolist", "__float__", "__bool__") as calls:
+        trained = run(X, y, t, gradient=gradient, batch_size=10, schedule_step=schedule_step)
+    assert calls.seen == ["tolist"] * len(trained.history) == ["tolist"] * 10
 
 
 def in_a_file(array, folder):
@@ -399,18 +405,14 @@ def test_any_layout_of_x_trains_alike_and_stays_as_it_was(order):
     assert_array_equal(laid_out, X)
 
 
-def test_the_text_residual_trains_without_a_graph(monkeypatch):
+def test_the_text_residual_trains_without_a_graph():
     """TaskResClassifier takes the hand-written gradient for text and autograd for images."""
     X, y, t = problem()
-    calls = []
-    backward = torch.Tensor.backward
-    monkeypatch.setattr(
-        torch.Tensor, "backward", lambda *args, **kw: calls.append(1) or backward(*args, **kw)
-    )
-    TaskResClassifier(t, max_epochs=3).fit(X, y)
-    assert calls == []
-    TaskResClassifier(t, max_epochs=3, residual="both").fit(X, y)
-    assert len(calls) == 3
+    with Calls("backward") as calls:
+        TaskResClassifier(t, max_epochs=3).fit(X, y)
+        assert calls.seen == []
+        TaskResClassifier(t, max_epochs=3, residual="both").fit(X, y)
+    assert calls.seen == ["backward"] * 3
 
 
 @pytest.mark.parametrize(("width", "expected"), [(2**14, 1), (3 * 2**15, 3), (2**18, 4)])
@@ -436,9 +438,9 @@ def test_small_products_take_few_threads(width, expected):
         torch.set_num_threads(before)
 
 
-def test_auto_lowers_products_of_large_classifiers(monkeypatch):
+@pytest.mark.usefixtures("bfloat16_units")
+def test_auto_lowers_products_of_large_classifiers():
     """If the device has units for it, and the gradient's sums are known to be in float32."""
-    monkeypatch.setattr(ENGINE + "fastest_precision", lambda device: "bfloat16")
     how = {"gradient": taskres_gradient, "device": "cpu"}
     X, y, t = problem(dtype=np.float32)
     assert_same(run(X, y, t, **how), run(X, y, t, precision="float32", **how), atol=0)
@@ -452,11 +454,11 @@ def test_auto_lowers_products_of_large_classifiers(monkeypatch):
     assert_same(run(X, y, t, **without), run(X, y, t, precision="float32", **without), atol=0)
 
 
+@pytest.mark.usefixtures("bfloat16_units")
 @pytest.mark.parametrize(("n_classes", "is_lowered"), [(63, False), (64, True)])
-def test_auto_lowers_products_from_64_classes_on(monkeypatch, n_classes, is_lowered):
+def test_auto_lowers_products_from_64_classes_on(n_classes, is_lowered):
     """On a CPU the documented 32 768 elements, 64 classes of 512, are lowered, and no fewer."""
     X, y, t = problem(n_rows=2 * n_classes, n_classes=n_classes, d=512, dtype=np.float32)
-    monkeypatch.setattr(ENGINE + "fastest_precision", lambda device: "bfloat16")
     how = {"gradient": taskres_gradient, "device": "cpu", "max_epochs": 1}
     actual, full = (run(X, y, t, precision=p, **how).parameters["x"] for p in ("auto", "float32"))
     assert np.array_equal(actual, full) != is_lowered

@@ -10,9 +10,6 @@ from sklearn.utils import check_random_state
 from .._classifiers.taskres import train_candidates
 from .._messages import warn_user
 
-#: Most bytes that the candidates take that are trained at one time.
-MOST_BYTES = 2**29
-
 
 class Fold:
     """TaskRes prepared on the training rows of a fold, up to where its candidates part.
@@ -35,7 +32,7 @@ class Fold:
         rng = check_random_state(clf.random_state)
         self.clf, self.problem = clf, clf._problem(**self.data, rng=rng)
 
-    def jobs(self, candidates, n_parts, n_threads):
+    def jobs(self, candidates, n_parts, n_threads, most_bytes=2**29):
         """Split candidates into jobs, each of which trains some of them together.
 
         Parameters
@@ -46,6 +43,8 @@ class Fold:
             Jobs to make of each weight decay at least, if it has as many candidates.
         n_threads : int
             Jobs that run at one time, and share the memory.
+        most_bytes : int, default=2**29
+            Bytes that the candidates take at the most that are trained at one time.
 
         Yields
         ------
@@ -60,20 +59,19 @@ class Fold:
         by_decay: dict = {}
         for pair in places:  # alpha = 0 stops each gradient, so there is nothing to learn
             by_decay.setdefault(pair[1] if pair[0] > 0 else None, []).append(pair)
-        most = max(1, self._most_together() // n_threads)
+        most = max(1, most_bytes // self._bytes_of_one() // n_threads)
         for same_decay in by_decay.values():
             size = min(most, -(-len(same_decay) // n_parts))
             for start in range(0, len(same_decay), size):
                 pairs = same_decay[start : start + size]
                 yield [place for pair in pairs for place in places[pair]], pairs
 
-    def _most_together(self):
-        """Candidates whose arrays of (K, D) and of (K, B) stay below the bound."""
+    def _bytes_of_one(self):
+        """Bytes of a candidate's arrays of (K, D) and of (K, B)."""
         n_classes, d = self.problem.t.shape
         n_rows = min(self.clf.batch_size, len(self.problem.y))
         # (K, D): x, two moments, gradient, t', slope; (K, B): logits, errors, their product
-        elements = n_classes * (6 * d + 3 * n_rows)
-        return MOST_BYTES // (elements * self.problem.t.itemsize)
+        return n_classes * (6 * d + 3 * n_rows) * self.problem.t.itemsize
 
     def learn(self, pairs, limit):
         """Train the residual of each pair of alpha and weight decay.
