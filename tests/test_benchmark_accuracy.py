@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+import sklearn_taskres
 from sklearn_taskres import TaskResClassifier, sample_few_shot
 from sklearn_taskres.benchmark import report
 from sklearn_taskres.benchmark.__main__ import main
 from sklearn_taskres.benchmark.features import read_features
-from sklearn_taskres.benchmark.methods import METHODS, chosen_values
+from sklearn_taskres.benchmark.machine import code_digest
+from sklearn_taskres.benchmark.methods import METHODS, chosen_values, own_parameters
 from sklearn_taskres.benchmark.results import line_key
 
 
@@ -106,16 +108,18 @@ def test_a_cut_last_line_is_redone(file, tmp_path, n_bytes):
 
 
 @pytest.mark.parametrize("change", ["version", "code", "parameters", "file", "base norm"])
-def test_another_identity_is_another_cell(file, tmp_path, monkeypatch, change):
+def test_another_identity_is_another_cell(file, tmp_path, change):
     """Cells are redone if the version, the code, a method's parameters or the data differ."""
     folder, options = tmp_path / "out", ["--methods", "zero-shot"]
-    assert len(run(file, folder, *options)) == 4
-    if change == "version":
-        monkeypatch.setattr("sklearn_taskres.benchmark.cells.__version__", "0.0.1")
-    elif change == "code":
-        monkeypatch.setattr("sklearn_taskres.benchmark.cells.code_digest", lambda: "other")
-    elif change == "parameters":
-        monkeypatch.setitem(METHODS, "zero-shot", METHODS["taskres"])
+    lines = run(file, folder, *options)
+    own = {"version": sklearn_taskres.__version__, "code": code_digest()}
+    own["parameters"] = own_parameters(METHODS["zero-shot"](None, None, 0))
+    assert [line | own for line in lines] == lines
+    assert len(lines) == 4
+    if change in own:
+        other = {"version": "0.0.1", "code": "other", "parameters": {"alpha": 0.5}}
+        theirs = [json.dumps(line | {change: other[change]}) + "\n" for line in lines]
+        (folder / "results.jsonl").write_text("".join(theirs))
     elif change == "file":
         np.savez(file, **arrays(seed=1))
     else:
