@@ -213,7 +213,7 @@ def test_every_method_runs_from_images(root, tmp_path):
 
 
 def test_only_sampled_and_test_images_are_encoded(textures, tmp_path):
-    """Of the training images only the drawn ones are ever read: the others are no images."""
+    """Of the training images only the drawn ones are ever read: the others can't be."""
     data = read_data_set("dtd", textures)
     drawn = data.train.paths(sample_few_shot(data.train.y, 1, random_state=1))
     needed = {*map(Path, drawn), *map(Path, data.tests["dtd"].paths())}
@@ -230,8 +230,6 @@ def test_only_sampled_and_test_images_are_encoded(textures, tmp_path):
 OPTIONS = ["--data-sets", "imagenet", "dtd", "eurosat", "--shots", "1", "2", "3",
            "--seeds", "1", "2", "3"]  # fmt: skip
 posix_only = pytest.mark.skipif(os.name == "nt", reason="needs fork and POSIX signals")
-
-
 FORK = multiprocessing.get_context("fork") if os.name != "nt" else None
 #: What a process is about to do, as Python's audit events name it: event, end of a path, mode.
 READ_AN_IMAGE = ("open", ".png", "r")
