@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+import sklearn_taskres
 from sklearn_taskres import TaskResClassifier, sample_few_shot
 from sklearn_taskres.benchmark import report
 from sklearn_taskres.benchmark.__main__ import main
+from sklearn_taskres.benchmark.cells import Runner, make_cell
 from sklearn_taskres.benchmark.features import read_features
-from sklearn_taskres.benchmark.methods import METHODS, chosen_values
-from sklearn_taskres.benchmark.results import line_key
+from sklearn_taskres.benchmark.machine import code_digest
+from sklearn_taskres.benchmark.methods import METHODS, chosen_values, own_parameters
+from sklearn_taskres.benchmark.results import Results, line_key, read_lines
 
 
 def arrays(seed=0):
@@ -77,14 +80,21 @@ def test_processes_share_the_cells(file, tmp_path):
     assert len(shared) == len(alone)
 
 
-def test_a_rerun_adds_only_what_is_missing(file, tmp_path, monkeypatch):
+def impossible_to_fit(features):
+    """A data set that passes for another one, while no fit on it succeeds."""
+    return features._replace(X=features.X * np.float32(1e30))
+
+
+def test_a_rerun_adds_only_what_is_missing(file, tmp_path):
     """The same call leaves the file as it is and fits nothing; another shot adds its cells."""
     folder = tmp_path / "out"
     run(file, folder)
     before = (folder / "results.jsonl").read_bytes()
-    with monkeypatch.context() as patch:
-        patch.setattr(TaskResClassifier, "fit", None)
-        run(file, folder)
+    run(file, folder)
+    runner = Runner(Results(folder / "results.jsonl"), patience=1)
+    data = impossible_to_fit(read_features(file, 10.0))
+    runner.run([make_cell(data, "taskres", k, seed) for k in (1, 2) for seed in (0, 1)])
+    assert runner.problems == []
     assert (folder / "results.jsonl").read_bytes() == before
     run(file, folder, "--shots", "2", "4")
     after = (folder / "results.jsonl").read_bytes()
@@ -106,21 +116,40 @@ def test_a_cut_last_line_is_redone(file, tmp_path, n_bytes):
 
 
 @pytest.mark.parametrize("change", ["version", "code", "parameters", "file", "base norm"])
-def test_another_identity_is_another_cell(file, tmp_path, monkeypatch, change):
+def test_another_identity_is_another_cell(file, tmp_path, change):
     """Cells are redone if the version, the code, a method's parameters or the data differ."""
     folder, options = tmp_path / "out", ["--methods", "zero-shot"]
-    assert len(run(file, folder, *options)) == 4
-    if change == "version":
-        monkeypatch.setattr("sklearn_taskres.benchmark.cells.__version__", "0.0.1")
-    elif change == "code":
-        monkeypatch.setattr("sklearn_taskres.benchmark.cells.code_digest", lambda: "other")
-    elif change == "parameters":
-        monkeypatch.setitem(METHODS, "zero-shot", METHODS["taskres"])
+    lines = run(file, folder, *options)
+    own = {"version": sklearn_taskres.__version__, "code": code_digest()}
+    own["parameters"] = own_parameters(METHODS["zero-shot"](None, None, 0))
+    assert [line | own for line in lines] == lines
+    assert len(lines) == 4
+    if change in own:
+        other = {"version": "0.0.1", "code": "other", "parameters": {"alpha": 0.5}}
+        theirs = [json.dumps(line | {change: other[change]}) + "\n" for line in lines]
+        (folder / "results.jsonl").write_text("".join(theirs))
     elif change == "file":
         np.savez(file, **arrays(seed=1))
     else:
         options += ["--base-norm", "5"]
     assert len(run(file, folder, *options)) == 8
+
+
+def test_a_method_that_fails_does_not_stop_the_others(file, tmp_path):
+    """Its error is given at the end, and a rerun tries it again."""
+    path, methods = tmp_path / "out" / "results.jsonl", ["taskres", "zero-shot"]
+    mended = read_features(file, 10.0)
+    np.savez(file, **arrays() | {"X_val": impossible_to_fit(mended).X})
+    broken = read_features(file, 10.0)
+    problem = "taskres on tiny, 1 image per class: X overflows"
+    for _ in range(2):
+        with pytest.raises(SystemExit, match=problem):
+            run(file, path.parent, "--methods", *methods, "--shots", "1", "--seeds", "0")
+    assert [line["method"] for line in read_lines(path)] == ["zero-shot"]
+    runner = Runner(Results(path), patience=1)
+    runner.run([make_cell(broken._replace(X=mended.X), method, 1, 0) for method in methods])
+    assert runner.problems == []
+    assert [line["method"] for line in read_lines(path)] == ["zero-shot", "taskres"]
 
 
 def test_the_report_has_means_and_deviations(file, tmp_path):

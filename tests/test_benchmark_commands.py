@@ -1,5 +1,6 @@
 """The benchmark's command line: what can't be run costs a sentence and a status, no traceback."""
 
+import contextlib
 import errno
 import io
 import json
@@ -7,14 +8,17 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 
+import filelock
 import numpy as np
 import pytest
+from faults import no_file_larger_than
 from tqdm import tqdm
 
-from sklearn_taskres.benchmark import cells, fresh, memory, results
+from sklearn_taskres.benchmark import fresh, memory, results
 from sklearn_taskres.benchmark.__main__ import main
+from sklearn_taskres.benchmark.cells import make_cell
+from sklearn_taskres.benchmark.features import read_features
 from sklearn_taskres.benchmark.results import Results
 
 SMALL = ["--methods", "zero-shot", "--shots", "1", "--seeds", "0"]
@@ -121,17 +125,22 @@ def test_an_output_that_is_none_is_one_sentence(file, tmp_path, case):
     assert "\n" not in said
 
 
-def test_a_full_disk_is_one_sentence(file, tmp_path, monkeypatch):
-    """The finished cells before it are kept."""
-
-    def full(_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(results.os, "fsync", full)
-    status, said = refused(accuracy(file, tmp_path / "out"))
+@posix_only
+def test_a_full_disk_is_one_sentence(file, tmp_path, capsys):
+    """The finished cells before it are kept; the system itself lets no file grow beyond them."""
+    main(accuracy(file, tmp_path / "out"))
+    path = tmp_path / "out" / "results.jsonl"
+    before = path.read_bytes()
+    with no_file_larger_than(len(before) + 10):
+        status, said = refused(accuracy(file, tmp_path / "out", "--seeds", "0", "1"))
     assert status == 1
-    assert os.strerror(errno.ENOSPC) in said
-    assert str(tmp_path / "out" / "results.jsonl") in said
+    assert os.strerror(errno.EFBIG) in said
+    assert str(path) in said
+    assert path.read_bytes().startswith(before)
+    main(accuracy(file, tmp_path / "out", "--seeds", "0", "1"))
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert [json.loads(line)["seed"] for line in lines] == [0, 1]
+    assert lines[0] == before
 
 
 @pytest.mark.parametrize("command", ["speed", "encode"])
@@ -194,18 +203,32 @@ def test_arrays_that_do_not_go_together_are_refused(tmp_path, change, words):
 # interrupts and other processes -----------------------------------------------------------------
 
 
-def test_an_interrupt_is_one_line(file, tmp_path, monkeypatch, capsys):
-    """Status 130, and that the same command goes on."""
+class Reader(io.StringIO):
+    """Standard error that is read as it is written: at its first `words` it calls `act`, once."""
 
-    def interrupt(*_):
-        raise KeyboardInterrupt
+    def __init__(self, words, act):
+        super().__init__()
+        self._words, self._act = words, act
 
-    monkeypatch.setattr(cells.Runner, "run", interrupt)
-    status, _ = refused(accuracy(file, tmp_path / "out"))
+    def write(self, text):
+        n_written = super().write(text)
+        if self._act and self._words in self.getvalue():
+            act, self._act = self._act, None
+            act()
+        return n_written
+
+
+def test_an_interrupt_is_one_line(file, tmp_path):
+    """Ctrl-C while the bar is drawn: status 130, and that the same command goes on."""
+    reader = Reader("0/1", lambda: signal.raise_signal(signal.SIGINT))
+    with contextlib.redirect_stderr(reader):
+        status, _ = refused(accuracy(file, tmp_path / "out"))
     assert status == 130
-    assert capsys.readouterr().err.strip().splitlines() == [
+    lines = [line for line in reader.getvalue().splitlines() if line.strip()]
+    assert [line for line in lines if not line.startswith("tiny: ")] == [
         "Stopped. Finished cells of `accuracy` are kept: the same command goes on from there."
     ]
+    assert not (tmp_path / "out" / "results.jsonl").exists()
 
 
 HOLD = """
@@ -219,14 +242,11 @@ with Results(Path(sys.argv[1])).claimed([sys.argv[2]]) as is_ours:
 
 
 @pytest.fixture
-def stopped(tmp_path, file, monkeypatch):
+def stopped(tmp_path, file):
     """Have another process hold the only cell, and stop; give the process."""
-    asked = []
-    with monkeypatch.context() as patch:
-        patch.setattr(Results, "claimed", lambda _, keys: asked.append(keys) or _not_ours())
-        patch.setattr(cells, "WAIT", 0)
-        refused(accuracy(file, tmp_path / "out"))
-    command = [sys.executable, "-c", HOLD, str(tmp_path / "out" / "results.jsonl"), asked[0][0]]
+    (key,) = make_cell(read_features(file, 10.0), "zero-shot", 1, 0).keys()
+    (tmp_path / "out").mkdir()
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "out" / "results.jsonl"), key]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:  # noqa: S603
         assert process.stdout.readline() == "True\n"
@@ -235,30 +255,21 @@ def stopped(tmp_path, file, monkeypatch):
         process.kill()
 
 
-class _not_ours:  # noqa: N801
-    def __enter__(self):
-        return False
-
-    def __exit__(self, *_):
-        return None
-
-
 @posix_only
-def test_a_stopped_process_costs_one_patience_and_one_message(
-    file, tmp_path, monkeypatch, capsys, stopped
-):
+def test_a_stopped_process_costs_one_patience_and_one_message(file, tmp_path, capsys, stopped):
     """The other cells are run first; then it is said once which process holds what is left."""
-    monkeypatch.setattr(cells, "WAIT", 0.5)
-    capsys.readouterr()
-    status, said = refused(accuracy(file, tmp_path / "out", "--seeds", "0", "1", "2"))
+    seeds = ["--seeds", "0", "1", "2"]
+    status, said = refused(accuracy(file, tmp_path / "out", *seeds, "--patience", "0.5"))
     assert status == 1
     assert f"1 cell left, held by process {stopped.pid} on " in said
     lines = (tmp_path / "out" / "results.jsonl").read_text().splitlines()
     assert [json.loads(line)["seed"] for line in lines] == [1, 2]
-    assert capsys.readouterr().err.count("If it is at work") == 1
+    told = capsys.readouterr().err
+    assert told.count("Waiting as long as one is finished every 0.5 s.") == 1
+    assert told.count("If it is at work") == 1
     stopped.kill()
     stopped.wait()
-    main(accuracy(file, tmp_path / "out", "--seeds", "0", "1", "2"))
+    main(accuracy(file, tmp_path / "out", *seeds))
     lines = (tmp_path / "out" / "results.jsonl").read_text().splitlines()
     assert sorted(json.loads(line)["seed"] for line in lines) == [0, 1, 2]
 
@@ -266,19 +277,21 @@ def test_a_stopped_process_costs_one_patience_and_one_message(
 @posix_only
 def test_a_cell_whose_holder_is_killed_is_run(file, tmp_path, stopped):
     """Within the patience; what a killed process held is free at once."""
-    threading.Timer(0.5, stopped.kill).start()
-    main(accuracy(file, tmp_path / "out"))
+    reader = Reader("Waiting", stopped.kill)
+    with contextlib.redirect_stderr(reader):
+        main(accuracy(file, tmp_path / "out"))
+    assert f"held by process {stopped.pid} on " in reader.getvalue()
     assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 1
 
 
-def test_a_lock_on_the_file_of_results_is_not_waited_for_without_end(tmp_path, monkeypatch):
+def test_a_lock_on_the_file_of_results_is_not_waited_for_without_end(tmp_path):
     """A process that was stopped while it wrote costs one patience, then an OSError names it."""
-    monkeypatch.setattr(results, "WRITING_SECONDS", 0.1)
-    ours = Results(tmp_path / "results.jsonl")
-    with results._locked(tmp_path / "results.lock", timeout=0) as is_held:
-        assert is_held
-        with pytest.raises(OSError, match="may be stopped"):
-            ours.append([LINE])
+    ours = Results(tmp_path / "results.jsonl", patience=0.1)
+    is_refused = pytest.raises(OSError, match=r"held it for 0.1 s, and may be stopped")
+    with filelock.FileLock(tmp_path / "results.lock"), is_refused:
+        ours.append([LINE])
+    ours.append([LINE])
+    assert ours.has([results.line_key(LINE)])
 
 
 @posix_only

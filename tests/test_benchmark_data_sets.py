@@ -126,15 +126,13 @@ def test_pages_know_every_data_set():
         ("inspection/alpha.py", False),
     ],
 )
-def test_the_digest_is_of_code_that_decides_accuracies(tmp_path, monkeypatch, file, counts):
+def test_the_digest_is_of_code_that_decides_accuracies(tmp_path, file, counts):
     """A cell says by itself what it took of the table; an installed package lacks the training."""
-    shutil.copytree(
-        PACKAGE, tmp_path / "p", ignore=shutil.ignore_patterns("*.safetensors", "*.pyc")
-    )
-    monkeypatch.setattr(machine, "__file__", str(tmp_path / "p" / "benchmark" / "machine.py"))
-    digest = machine.code_digest.__wrapped__
-    assert all((tmp_path / "p" / name).is_file() for name in machine._MATTER)
-    before = digest()
-    with open(tmp_path / "p" / file, "a", encoding="utf-8") as code:
+    for name in ("same", "changed"):
+        ignored = shutil.ignore_patterns("*.safetensors", "*.pyc")
+        shutil.copytree(PACKAGE, tmp_path / name, ignore=ignored)
+    assert all((tmp_path / "same" / name).is_file() for name in machine._MATTER)
+    with open(tmp_path / "changed" / file, "a", encoding="utf-8") as code:
         code.write("\nx = 1\n")
-    assert (digest() != before) == counts
+    assert machine.code_digest(tmp_path / "same") == machine.code_digest()
+    assert (machine.code_digest(tmp_path / "changed") != machine.code_digest()) == counts

@@ -4,9 +4,10 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from sklearn_taskres import (
     CLIPFeaturizer,
     CLIPTextFeaturizer,
+    EmbeddingCache,
     TaskResClassifier,
     sample_few_shot,
 )
@@ -146,33 +148,29 @@ def test_every_layout_runs_from_images_to_the_report(root, tmp_path):
     assert (tmp_path / "results.jsonl").read_bytes() == before
 
 
-@pytest.fixture
-def predictors(monkeypatch):
-    """The TaskRes classifiers that predict, in turn."""
-    seen, predict = [], TaskResClassifier.predict_log_proba
-
-    def predict_and_note(self, X):
-        seen.append(self)
-        return predict(self, X)
-
-    monkeypatch.setattr(TaskResClassifier, "predict_log_proba", predict_and_note)
-    return seen
+def fitted_by_hand(data, prompts, shots, views=0, **params):
+    """TaskRes on the draw of seed 1, with the epochs of few shots."""
+    rows = sample_few_shot(data.train.y, shots, random_state=1)
+    base = CLIPTextFeaturizer("glyph-clip", templates=prompts)
+    clf = TaskResClassifier(base, class_names=NAMES, max_epochs=100, random_state=1, **params)
+    X = CLIPFeaturizer("glyph-clip", n_views=views).fit_transform(data.train.paths(rows))
+    return clf.fit(X, data.train.y[rows])
 
 
-def test_a_cell_is_the_recipe_by_hand(root, tmp_path, predictors):
+def figures(clf, rows):
+    """What a line says of a classifier's predictions: accuracy and log loss."""
+    X, codes = CLIPFeaturizer("glyph-clip").transform(rows.paths()), np.arange(len(rows.y))
+    log_p = clf.predict_log_proba(X)[codes, np.searchsorted(clf.classes_, rows.y)]
+    return {"accuracy": clf.score(X, rows.y), "log_loss": float(-np.mean(log_p))}
+
+
+def test_a_cell_is_the_recipe_by_hand(root, tmp_path):
     """A line holds what a fit on the same draw gives, with the data set's prompts and alpha."""
     _, line = run(root, tmp_path, "--data-sets", "dtd", "oxford_flowers", "--methods", "taskres",
                   "--views", "2", "--shots", "2")  # fmt: skip
     data = read_data_set("oxford_flowers", root)
-    rows = sample_few_shot(data.train.y, 2, random_state=1)
-    base = CLIPTextFeaturizer("glyph-clip", templates="a photo of a {}, a type of flower.")
-    clf = TaskResClassifier(base, class_names=NAMES, alpha=1.0, max_epochs=100, random_state=1)
-    X = CLIPFeaturizer("glyph-clip", n_views=2).fit_transform(data.train.paths(rows))
-    clf.fit(X, data.train.y[rows])
-    assert_array_equal(predictors[1].coef_, clf.coef_)
-    test = data.tests["oxford_flowers"]
-    X_test = CLIPFeaturizer("glyph-clip").transform(test.paths())
-    assert line["accuracy"] == clf.score(X_test, test.y)
+    clf = fitted_by_hand(data, "a photo of a {}, a type of flower.", 2, views=2, alpha=1.0)
+    assert line == line | figures(clf, data.tests["oxford_flowers"])  # to the last bit
     assert line["views"] == 2
     assert (line["n_train"], line["n_test"]) == (8, 8)
     assert line["parameters"]["alpha"] == 1.0
@@ -214,20 +212,17 @@ def test_every_method_runs_from_images(root, tmp_path):
     assert next(x for x in lines if x["method"] == "coop")["n_parameters"] > 0
 
 
-def test_only_sampled_and_test_images_are_encoded(root, tmp_path, monkeypatch):
-    """Of the training images only the drawn ones are ever read."""
-    seen = set()
-    for name in ("transform", "fit_transform"):
-        original = getattr(CLIPFeaturizer, name)
-        monkeypatch.setattr(
-            CLIPFeaturizer,
-            name,
-            lambda self, X, original=original: [seen.update(X), original(self, X)][1],
-        )
-    run(root, tmp_path, "--data-sets", "dtd", "--methods", "zero-shot")
-    data = read_data_set("dtd", root)
+def test_only_sampled_and_test_images_are_encoded(textures, tmp_path):
+    """Of the training images only the drawn ones are ever read: the others can't be."""
+    data = read_data_set("dtd", textures)
     drawn = data.train.paths(sample_few_shot(data.train.y, 1, random_state=1))
-    assert seen == {*drawn, *data.tests["dtd"].paths()}
+    needed = {*map(Path, drawn), *map(Path, data.tests["dtd"].paths())}
+    others = set((textures / "dtd").rglob("*.png")) - needed
+    assert (len(needed), len(others)) == (4 + 8, 8 + 4)
+    for path in others:
+        path.write_bytes(b"no image")
+    run(textures, tmp_path / "out", "--methods", "zero-shot")
+    assert EmbeddingCache(tmp_path / "out" / "embeddings").entries == len(needed)
 
 
 # killed and shared ----------------------------------------------------------------------------
@@ -235,29 +230,48 @@ def test_only_sampled_and_test_images_are_encoded(root, tmp_path, monkeypatch):
 OPTIONS = ["--data-sets", "imagenet", "dtd", "eurosat", "--shots", "1", "2", "3",
            "--seeds", "1", "2", "3"]  # fmt: skip
 posix_only = pytest.mark.skipif(os.name == "nt", reason="needs fork and POSIX signals")
+FORK = multiprocessing.get_context("fork") if os.name != "nt" else None
+#: What a process is about to do, as Python's audit events name it: event, end of a path, mode.
+READ_AN_IMAGE = ("open", ".png", "r")
+APPEND = ("open", "results.jsonl", "a+")
+CLAIM = ("open", ".holder", "x")
+LET_GO = ("os.remove", ".holder", None)
 
 
-def run_to_be_killed(root, folder):
-    """Run with a lock of tqdm of its own: of a shared one, a killed process never lets go."""
-    tqdm.set_lock(threading.RLock())
+def is_at(moment, event, path, mode):
+    return (event, mode) == moment[::2] and path.endswith(moment[1])
+
+
+def run_and_act(root, folder, n_lines, moment, act):
+    """Run the command in a process of its own, and act once at a moment after so many lines."""
+    tqdm.set_lock(threading.RLock())  # of a shared one, a killed process never lets go
+    appended, acted = [], []
+
+    def look(event, args):
+        if event not in {"open", "os.remove"} or acted:
+            return
+        path, mode = str(args[0]), args[1] if event == "open" else None
+        if len(appended) >= n_lines and is_at(moment, event, path, mode):
+            acted.append(moment)
+            act()
+        elif is_at(APPEND, event, path, mode):
+            appended.append(path)
+
+    sys.addaudithook(look)
     run(root, folder, *OPTIONS)
 
 
-def forked(root, folder):
-    """Start the same command in another process."""
-    context = multiprocessing.get_context("fork")
-    process = context.Process(target=run_to_be_killed, args=(root, folder))
+def forked(*args):
+    """Start the same command in another process, which acts once."""
+    process = FORK.Process(target=run_and_act, args=args, daemon=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads: on purpose
         process.start()
     return process
 
 
-def wait_for_lines(path, count, process):
-    """Wait until another process has written so many lines, and is at work."""
-    while not path.exists() or path.read_bytes().count(b"\n") < count:
-        assert process.is_alive(), "it ended before it was looked at"
-        time.sleep(0.001)
+def kill_oneself():
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def whole_lines(path):
@@ -270,21 +284,27 @@ def whole_lines(path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA cannot follow a fork")
 def test_killed_and_then_shared_by_processes(root, tmp_path):
     """After SIGKILLs no cell is lost or repeated, with three processes at the rest at once."""
-    path, rng = tmp_path / "results.jsonl", np.random.default_rng(0)
+    path = tmp_path / "results.jsonl"
     whole = b""
-    for _ in range(4):
-        killed = forked(root, tmp_path)
-        wait_for_lines(path, whole.count(b"\n") + 1, killed)
-        time.sleep(rng.uniform(0, 0.05))
-        killed.kill()
-        killed.join()
+    for n_lines, moment in enumerate([CLAIM, READ_AN_IMAGE, APPEND, LET_GO], start=1):
+        killed = forked(root, tmp_path, n_lines, moment, kill_oneself)
+        killed.join(120)
+        assert killed.exitcode == -signal.SIGKILL
         assert whole_lines(path).startswith(whole)
+        assert whole_lines(path).count(b"\n") >= whole.count(b"\n") + n_lines
         whole = whole_lines(path)
-    others = [forked(root, tmp_path) for _ in range(2)]
-    wait_for_lines(path, whole.count(b"\n") + 1, others[0])
+    at_work, may_go_on = FORK.Semaphore(0), FORK.Event()
+
+    def meet():
+        at_work.release()
+        assert may_go_on.wait(60)
+
+    others = [forked(root, tmp_path, 0, CLAIM, meet) for _ in range(2)]
+    assert all(at_work.acquire(timeout=60) for _ in others)
+    may_go_on.set()
     lines = run(root, tmp_path, *OPTIONS)
     for other in others:
-        other.join()
+        other.join(120)
     assert [other.exitcode for other in others] == [0, 0]
     assert read(tmp_path) == lines  # all was there when this process ended
     assert path.read_bytes().startswith(whole)
@@ -337,34 +357,36 @@ def test_a_cell_is_complete_only_with_all_its_tests(root, tmp_path):
     assert [line["accuracy"] for line in again[2:]] == [line["accuracy"] for line in lines]
 
 
-def test_variants_are_judged_among_their_own_classes(root, tmp_path, predictors):
-    """Accuracy on ImageNet-A is that of the fitted rows of its classes alone."""
+def test_variants_are_judged_among_their_own_classes(root, tmp_path):
+    """Figures on ImageNet-A are those of the fitted rows of its classes alone, and so on -R."""
     options = ["--data-sets", "imagenet", "--methods", "taskres", "--shots", "3"]
-    lines = {line["test"]: line for line in run(root, tmp_path, *options)}
+    lines = run(root, tmp_path, *options)
+    assert [line["test"] for line in lines] == ["imagenet", *VARIANTS]
     data = read_data_set("imagenet", root)
-    rows = read_variant("imagenet_a", root, data)
-    assert_array_equal(np.unique(rows.y), [1, 3])
-    base = CLIPTextFeaturizer("glyph-clip", templates="imagenet")
-    clf = TaskResClassifier(base, class_names=NAMES, lr=2e-4, max_epochs=100, random_state=1)
-    clip = CLIPFeaturizer("glyph-clip")
-    drawn = sample_few_shot(data.train.y, 3, random_state=1)
-    clf.fit(clip.transform(data.train.paths(drawn)), data.train.y[drawn])
-    known = [predictor.classes_.tolist() for predictor in predictors]
-    assert known == [[0, 1, 2, 3]] * 3 + [[1, 3], [0, 2, 3]]
-    # Other batches of images, and so other sums of floats, on a GPU.
-    assert_allclose(predictors[0].coef_, clf.coef_, rtol=0, atol=1e-4)
-    assert_array_equal(predictors[3].coef_, predictors[0].coef_[[1, 3]])
-    predicted = clf.select_classes([1, 3]).predict(clip.transform(rows.paths()))
-    assert lines["imagenet_a"]["accuracy"] == np.mean(predicted == rows.y)
+    clf = fitted_by_hand(data, "imagenet", 3, lr=2e-4)
+    fewer = {"imagenet_a": [1, 3], "imagenet_r": [0, 2, 3]}
+    for line in lines:
+        test = line["test"]
+        rows = data.tests[test] if test in data.tests else read_variant(test, root, data)
+        among_all = figures(clf, rows)
+        expected = figures(clf.select_classes(fewer[test]), rows) if test in fewer else among_all
+        assert np.unique(rows.y).tolist() == fewer.get(test, [0, 1, 2, 3])
+        assert line["accuracy"] == expected["accuracy"]
+        # Other batches of images, and so other sums of floats, on a GPU.
+        assert_allclose(line["log_loss"], expected["log_loss"], rtol=1e-4)
+        assert (among_all["log_loss"] > 1.001 * expected["log_loss"]) == (test in fewer)
 
 
-def test_a_data_set_is_judged_among_all_its_classes(textures, tmp_path, predictors):
+def test_a_data_set_is_judged_among_all_its_classes(textures, tmp_path):
     """Also if its own test images lack one: only ImageNet's variants choose among fewer."""
     path, split = split_of(textures)
     split["test"] = [item for item in split["test"] if item[1] != 2]
     path.write_text(json.dumps(split))
-    run(textures, tmp_path / "out", "--methods", "taskres")
-    assert predictors[0].classes_.tolist() == [0, 1, 2, 3]
+    (line,) = run(textures, tmp_path / "out", "--methods", "taskres")
+    data = read_data_set("dtd", textures)
+    clf, rows = fitted_by_hand(data, "dtd", 1), data.tests["dtd"]
+    assert line == line | figures(clf, rows)
+    assert line["log_loss"] > 1.001 * figures(clf.select_classes([0, 1, 3]), rows)["log_loss"]
 
 
 # what is missing or broken --------------------------------------------------------------------
@@ -447,21 +469,6 @@ def test_images_that_cannot_be_read_end_their_data_set_alone(textures, tmp_path)
     with pytest.raises(SystemExit, match=r"(?s)dtd glyph-clip: .*test_0.png"):
         run(textures, tmp_path / "out")
     assert {line["data"] for line in read(tmp_path / "out")} == {"eurosat"}
-
-
-def test_a_method_that_fails_does_not_stop_the_others(textures, tmp_path, monkeypatch):
-    """Its error is given at the end, and a rerun tries it again."""
-    monkeypatch.setattr(TaskResClassifier, "_fit", _refuse)
-    for _ in range(2):
-        with pytest.raises(SystemExit, match="taskres on dtd, 1 image per class: not today"):
-            run(textures, tmp_path / "out")
-    assert [line["method"] for line in read(tmp_path / "out")] == ["zero-shot"]
-    monkeypatch.undo()
-    assert len(run(textures, tmp_path / "out")) == 2
-
-
-def _refuse(*_):
-    raise ValueError("not today")
 
 
 def test_a_broken_variant_does_not_stop_imagenet(tmp_path):

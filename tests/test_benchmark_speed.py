@@ -1,7 +1,12 @@
 """``benchmark speed``: baselines learn what we learn, and figures are what they are called."""
 
 import argparse
+import ctypes
 import json
+import mmap
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -49,23 +54,54 @@ def test_functions_are_run_in_turn():
     assert all(figures["fastest"] <= figures["seconds"] for figures in found.values())
 
 
+says_memory = pytest.mark.skipif(
+    timing.memory_of_process("VmHWM") is None, reason="this system has no /proc/self/status"
+)
+
+
+def fill_pages(n_bytes):
+    """Take pages from the system, which no allocator has a part in, and give them back."""
+    with mmap.mmap(-1, n_bytes) as pages:
+        pages[:: mmap.PAGESIZE] = b"x" * (n_bytes // mmap.PAGESIZE)
+
+
+@says_memory
 def test_the_peak_of_memory_is_seen():
     """What a function took, and gave back, is counted if the system says it."""
-    if timing.memory_of_process("VmHWM") is None:
-        pytest.skip("this system has no /proc/self/status")
-    above_the_hole = _leave_a_hole_in_the_heap()
-    found = timing.interleaved({"big": lambda: np.ones(2**23).sum()}, 1, CPU)
-    assert 60 < found["big"]["megabytes"] < 120
-    assert above_the_hole.all()
+    n_bytes = 2**26
+    found = timing.interleaved({"pages": lambda: fill_pages(n_bytes)}, 1, CPU)
+    assert 0.9 < found["pages"]["megabytes"] * 1e6 / n_bytes < 1.8
 
 
-def _leave_a_hole_in_the_heap():
-    """Free 160 MB that glibc keeps for its next arrays, below the array that is returned."""
-    np.ones(30 * 2**17)  # freeing it has glibc take arrays of this size from the heap
-    blocks = [np.ones(20 * 2**17) for _ in range(8)]
-    above = np.ones(2**16)
-    del blocks
-    return above
+#: Variables with which glibc keeps what is freed.
+KEEPS = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+REUSED = """
+import numpy as np
+import torch
+from test_benchmark_speed import fill_pages
+from sklearn_taskres.benchmark import timing
+np.ones(2**24).sum()
+functions = {"array": lambda: np.ones(2**23).sum(), "pages": lambda: fill_pages(2**24)}
+found = timing.interleaved(functions, 1, torch.device("cpu"))
+print(found["array"]["megabytes"] > found["pages"]["megabytes"] > 0)
+"""
+
+
+@says_memory
+@pytest.mark.skipif(
+    os.name == "nt" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc"
+)
+def test_freed_memory_that_is_taken_again_counts():
+    """What the allocator kept, and a function uses, is more than a quarter of it in new pages."""
+    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    done = subprocess.run(  # noqa: S603 (our own code)
+        [sys.executable, "-c", REUSED],
+        env=os.environ | KEEPS | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
 
 @pytest.mark.slow
@@ -103,13 +139,12 @@ def test_large_fits_run_fewer_epochs_unless_all_are_asked_for():
 
 
 @pytest.mark.slow
-def test_growth_is_measured_and_drawn(tmp_path, monkeypatch):
+def test_growth_is_measured_and_drawn(tmp_path):
     """Each axis has its exponents and its panel."""
     axes = {"rows": [64, 128], "classes": [4, 8], "width": [128, 256], "candidates": [1, 2]}
-    monkeypatch.setattr(growth, "_AXES", axes)
     options = argparse.Namespace(device=None, repeats=1, figure=tmp_path / "growth.png")
     said = []
-    found = growth.measure(options, CPU, said.append)["axes"]
+    found = growth.measure(options, CPU, said.append, axes)["axes"]
     for axis, values in axes.items():
         seconds = found[axis]["seconds"]
         exponent = np.log(seconds[1] / seconds[0]) / np.log(values[1] / values[0])
@@ -118,13 +153,14 @@ def test_growth_is_measured_and_drawn(tmp_path, monkeypatch):
     assert options.figure.stat().st_size > 10_000
 
 
-def test_memory_of_a_map_is_watched(monkeypatch):
+def test_memory_of_a_map_is_watched():
     """A fit on rows in a file is timed and its anonymous memory seen."""
-    monkeypatch.setattr(streamed, "N_ROWS", 4000)
-    monkeypatch.setattr(streamed, "D", 16)
     said = []
-    found = streamed.measure(argparse.Namespace(device=None), CPU, said.append)
+    options = argparse.Namespace(device=None)
+    found = streamed.measure(options, CPU, said.append, n_rows=4000, d=16)
     assert 0 < found["bytes_before"] <= found["bytes_at_most"]
+    before, most = (round(found[f"bytes_{when}"] / 1e6) for when in ("before", "at_most"))
+    assert f"Anonymous memory: {before} MB before, at most {most} MB" in said[0]
     assert "4,000 x 16 float16 rows" in said[0]
 
 

@@ -1,6 +1,7 @@
 """The command: its answers, its exit codes, and one sentence for each kind of bad input."""
 
 import csv
+import errno
 import json
 import os
 import pickle
@@ -15,6 +16,8 @@ import joblib
 import numpy as np
 import pytest
 import skops.io
+from faults import no_file_larger_than
+from local_hub import running_hub
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
@@ -308,27 +311,34 @@ def test_export_by_the_ending(model, unseen, tmp_path, capsys):
 
 
 @pytest.mark.model
-def test_a_model_of_the_hub(model, unseen, tmp_path, capsys, monkeypatch):
+def test_a_model_of_the_hub(model, unseen, tmp_path, capsys):
     """`hf-hub:OWNER/NAME` downloads what `export` writes, and what can't be had is one sentence."""
-    import huggingface_hub
-
-    assert run(capsys, "export", model, tmp_path / "folder", "--quiet")[0] == 0
-    asked = []
-
-    def downloaded(repo_id, **options):
-        asked.append(repo_id)
-        if repo_id != "someone/digits":
-            raise ConnectionError("no route")
-        return str(tmp_path / "folder")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", downloaded)
-    file = unseen / "two" / "0.jpg"
-    status, out, _ = run(capsys, "predict", "hf-hub:someone/digits", file, "--quiet")
-    assert (status, asked) == (0, ["someone/digits"])
-    assert out == run(capsys, "predict", model, file, "--quiet")[1]
-    status, _, err = run(capsys, "predict", "hf-hub:someone/else", file, "--quiet")
-    assert status == 1
-    assert re.match(r"sklearn-taskres predict: The model 'someone/else' is not in the cache", err)
+    folder = tmp_path / "folder"
+    assert run(capsys, "export", model, folder, "--quiet")[0] == 0
+    code = (
+        "import sys\n"
+        "from sklearn_taskres.cli import main\n"
+        "for name in sys.argv[2:]:\n"
+        "    print(main(['predict', name, sys.argv[1], '--quiet']))"
+    )
+    files = [str(unseen / "two" / "0.jpg"), str(model)]
+    with running_hub() as hub:
+        hub.repositories["someone/digits"] = {p.name: p.read_bytes() for p in folder.iterdir()}
+        done = subprocess.run(  # noqa: S603 (our own code)
+            [sys.executable, "-c", code, *files, "hf-hub:someone/digits", "hf-hub:someone/else"],
+            env=hub.environment(tmp_path / "cache"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    expected, *statuses = done.stdout.splitlines()
+    assert "two" in expected
+    assert statuses == ["0", expected, "0", "1"]
+    start = r"sklearn-taskres predict: The model 'someone/else' is not in the cache \(.*\) and "
+    last = done.stderr.splitlines()[-1]
+    assert re.match(f"{start}could not be downloaded: the hub does not have it", last)
+    assert "Traceback" not in done.stderr
 
 
 def test_check_names_the_folder_that_was_meant(photos, tmp_path, capsys):
@@ -477,19 +487,15 @@ def test_a_class_name_that_the_terminal_lacks(tmp_path):
 
 
 @pytest.mark.model
-def test_a_failed_write_leaves_the_model(photos, tmp_path, monkeypatch, capsys):
-    """What was there before is still there, and no part of a file."""
+@pytest.mark.skipif(os.name == "nt", reason="needs a limit on the size of files")
+def test_a_failed_write_leaves_the_model(photos, tmp_path, capsys):
+    """What was there before is still there, and no part of a file, if the disk is full."""
     kept = tmp_path / "model.skops"
     kept.write_bytes(b"yesterday's")
-
-    def full(content, file, **how):
-        file.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("skops.io.dump", full)
-    status, _, err = run(capsys, "fit", photos, "-o", kept, "--model", "glyph-clip", "--quiet")
+    with no_file_larger_than(1000):
+        status, _, err = run(capsys, "fit", photos, "-o", kept, "--model", "glyph-clip", "--quiet")
     assert status == 1
-    assert "No space left" in err
+    assert os.strerror(errno.EFBIG) in err
     assert kept.read_bytes() == b"yesterday's"
     assert list(tmp_path.iterdir()) == [kept]
 

@@ -9,10 +9,12 @@ import sys
 import textwrap
 from pathlib import Path
 
+import joblib
 import numpy as np
 import onnxruntime
 import pytest
 import skl2onnx
+from local_hub import running_hub
 from measure_dtd import DTD
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_digits
@@ -324,11 +326,8 @@ def test_the_hub_gives_back_the_same_predictions(kind, tmp_path):
         assert_array_equal(loaded.add_classes(more).predict_proba(X), expected)
 
 
-def test_a_repository_that_is_not_there(tmp_path, monkeypatch):
+def test_a_repository_that_is_not_there():
     """One sentence, with the reason, in place of the hub's traceback."""
-    import huggingface_hub
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(
         ModelUnavailableError, match=r"'no/thing' is not in the cache .* HF_HUB_OFF"
     ):
@@ -434,23 +433,35 @@ def test_what_is_not_data_is_refused(tmp_path):
         push_to_hub(clf, tmp_path)
 
 
-def test_a_repository_is_made_and_filled(monkeypatch):
-    """On the hub the same files go up."""
-    import huggingface_hub
-
+def test_a_repository_is_made_filled_and_read(tmp_path):
+    """On the hub the same files go up, and what comes down predicts the same."""
     base, X, y = data()
     clf = TaskResClassifier(base, max_epochs=3).fit(X, y)
-    seen = {}
-
-    def upload(self, repo_id, folder_path, commit_message):
-        seen[repo_id] = {p.name: p.read_bytes() for p in Path(folder_path).iterdir()}
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload)
-    monkeypatch.setattr(
-        huggingface_hub.HfApi, "create_repo", lambda self, repo_id, **k: f"hub/{repo_id}"
+    joblib.dump((clf, X), tmp_path / "clf.joblib")
+    code = (
+        "import sys, joblib\n"
+        "from sklearn_taskres.export import from_hub, push_to_hub\n"
+        "clf, X = joblib.load(sys.argv[1])\n"
+        "print(push_to_hub(clf, 'someone/thing'))\n"
+        "print(from_hub('someone/thing').predict_proba(X).tolist())"
     )
-    assert push_to_hub(clf, "someone/thing") == "hub/someone/thing"
-    assert set(seen["someone/thing"]) == {"README.md", "head.safetensors", "sklearn_taskres.json"}
+    with running_hub() as hub:
+        done = subprocess.run(  # noqa: S603 (our own code)
+            [sys.executable, "-c", code, str(tmp_path / "clf.joblib")],
+            env=hub.environment(tmp_path / "cache"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    address, probabilities = done.stdout.splitlines()
+    assert address == f"{hub.address}/someone/thing"
+    assert json.loads(probabilities) == clf.predict_proba(X).tolist()
+    folder = tmp_path / "out"
+    push_to_hub(clf, folder)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert hub.repositories == {"someone/thing": files}
+    assert set(files) == {"README.md", "head.safetensors", "sklearn_taskres.json"}
 
 
 def test_reading_needs_no_torch(tmp_path):

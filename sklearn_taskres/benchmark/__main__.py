@@ -15,7 +15,7 @@ def main(argv=None):
     that can't be run, 130 for Ctrl-C, and 1 for the rest.
     """
     try:
-        options = _parser().parse_args(argv)
+        options = make_parser().parse_args(argv)
         options.run(options)
     except KeyboardInterrupt:
         sys.stderr.write(f"\n{_STOPPED}\n")
@@ -24,7 +24,8 @@ def main(argv=None):
         sys.exit(_sentence(error))
 
 
-def _parser():
+def make_parser():
+    """Return the parser of all subcommands; what it finds has the function to ``run``."""
     parser = argparse.ArgumentParser(prog="python -m sklearn_taskres.benchmark")
     commands = parser.add_subparsers(required=True, metavar="{" + ",".join(_COMMANDS) + "}")
     for name in _COMMANDS:

@@ -46,6 +46,14 @@ def add_arguments(parser):
         help="processes that share the cells, and the cores, so that fits take longer; -1 is one "
         "per core, 1 the default",
     )
+    parser.add_argument(
+        "--patience",
+        type=positive_number,
+        default=60.0,
+        metavar="SECONDS",
+        help="wait for cells that another process holds as long as one of them is finished in "
+        "these, 60 by default",
+    )
 
 
 def _add_choices(parser):
@@ -145,7 +153,7 @@ def _run_features(options, results):
     if len(set(names)) < len(names):
         sys.exit(f"Two files have one name, which is the data set's: {sorted(names)}. Rename one.")
     methods = _methods_without_text(options.methods)
-    runner = Runner(results)
+    runner = Runner(results, options.patience)
     for path in options.features:
         data = read_features(path, options.base_norm)
         runner.run(_cells(data, methods, options, range(5)))
@@ -174,7 +182,7 @@ def _run_data(options, results):
     backbones = options.backbones or [parse_backbone("RN50:openai")]
     for backbone in backbones:
         _check_backbone(backbone)
-    runner = Runner(results)
+    runner = Runner(results, options.patience)
     found = 0
     for name in options.data_sets or TRAINED:
         data_set = _read(name, options.data, runner)

@@ -15,9 +15,7 @@ from .machine import code_digest, describe_machine
 from .methods import METHODS, chosen_values, own_parameters
 from .results import line_key
 
-#: Seconds without news of the cells that other processes hold, after which they are left to those.
-WAIT = 60
-#: Seconds between two looks at them.
+#: Seconds between two looks at the cells that other processes hold.
 _PAUSE = 0.2
 
 
@@ -84,6 +82,9 @@ class Runner:
     ----------
     results : Results
         Where lines go.
+    patience : float
+        Seconds without news of the cells that other processes hold, after which they are left to
+        those.
 
     Attributes
     ----------
@@ -91,11 +92,12 @@ class Runner:
         What kept cells from being run; the others ran.
     """
 
-    def __init__(self, results):
+    def __init__(self, results, patience):
         from .._device import resolve_device
 
         self.problems: list[str] = []
         self._results = results
+        self._patience = patience
         self._machine = describe_machine(resolve_device(None))
         self._warm: set[str] = set()
         self._drawn: dict[tuple, tuple] = {}
@@ -126,13 +128,14 @@ class Runner:
     def finish(self):
         """Wait for the cells that other processes hold, and run those that they let go.
 
-        After WAIT seconds in which none is finished the rest is left to its holders, which may
-        be stopped or at work on a long fit, and noted.
+        When none is finished for as long as the patience is, the rest is left to its holders, which
+        may be stopped or at work on a long fit, and noted.
         """
         if self._held:
-            _say(f"{self._who_holds()}. Waiting as long as one is finished every {WAIT} s.")
+            often = f"every {self._patience:g} s"
+            _say(f"{self._who_holds()}. Waiting as long as one is finished {often}.")
         last = time.monotonic()
-        while self._held and time.monotonic() < last + WAIT:
+        while self._held and time.monotonic() < last + self._patience:
             rest = [cell for cell in self._held if not self._run_held(cell)]
             if len(rest) < len(self._held):
                 last = time.monotonic()

@@ -10,7 +10,7 @@ from .timing import interleaved
 
 _EPOCHS = 20
 #: What grows to the values it takes; the others stay at 64 classes, width 512 and 16 shots.
-_AXES = {
+AXES = {
     "rows": [1024, 4096, 16384, 65536],
     "classes": [16, 64, 256, 1024],
     "width": [128, 512, 2048],
@@ -18,22 +18,22 @@ _AXES = {
 }
 
 
-def measure(options, device, say):
+def measure(options, device, say, axes=AXES):
     """Time fits and searches along each axis, and draw them if a figure is asked for.
 
-    Arguments and result are those of :func:`.fits.measure`.
+    Other arguments than the axes, and the result, are those of :func:`.fits.measure`.
     """
-    axes = {}
-    for axis, values in _AXES.items():
+    figures = {}
+    for axis, values in axes.items():
         found = interleaved({n: _run(axis, n, options) for n in values}, options.repeats, device)
         seconds = [found[n]["seconds"] for n in values]
         exponents = np.diff(np.log(seconds)) / np.diff(np.log(values))
-        axes[axis] = {"values": values, "seconds": seconds, "exponents": exponents.tolist()}
+        figures[axis] = {"values": values, "seconds": seconds, "exponents": exponents.tolist()}
         points = ", ".join(f"{n}: {s:.3f}" for n, s in zip(values, seconds, strict=True))
         say(f"\nSeconds by {axis}: {points}. Largest exponent: {exponents.max():.2f}")
     if options.figure:
-        _draw(axes, options.figure)
-    return {"epochs": _EPOCHS, "axes": axes}
+        _draw(figures, options.figure)
+    return {"epochs": _EPOCHS, "axes": figures}
 
 
 def _run(axis, n, options):

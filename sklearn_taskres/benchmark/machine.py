@@ -18,6 +18,7 @@ _PACKAGES = (
     "open_clip_torch",
     "pillow",
 )
+_PACKAGE = Path(__file__).parents[1]
 #: Folders and files whose code decides no accuracy, and files in them that do.
 _NO_MATTER = {"benchmark", "inspection", "glyph", "_data_sets.py"}
 _MATTER = {
@@ -55,14 +56,18 @@ def describe_machine(device=None):
 
 
 @functools.cache
-def code_digest():
+def code_digest(package=_PACKAGE):
     """Return a text that differs if the code that decides an accuracy does.
 
     That is the package's, except what times, reports or draws, what trained the bundled model,
     which an installed package lacks, and the table of data sets: a cell says by itself what it took
     of it.
+
+    Parameters
+    ----------
+    package : Path, optional
+        Folder of the package's code; by default that which runs.
     """
-    package = Path(__file__).parents[1]
     files = sorted(path.relative_to(package) for path in package.rglob("*.py"))
     digest = hashlib.sha256()
     for path in files:

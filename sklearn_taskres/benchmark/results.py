@@ -11,9 +11,6 @@ import time
 
 import filelock  # 3.20.1 is the first that does not follow a symbolic link to the file it locks
 
-#: Seconds for which another process may hold the file of results: it takes milliseconds.
-WRITING_SECONDS = 60
-
 #: What tells one cell from another, and one test set from another; the rest of a line came out.
 IDENTITY = (
     "data",
@@ -105,10 +102,13 @@ class Results:
     ----------
     path : Path
         The file; its folder exists.
+    patience : float, default=60
+        Seconds for which another process may hold the file: to write takes it milliseconds.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, patience=60):
         self.path = path
+        self._patience = patience
         self._seen: set[str] = set()
         self._end = 0
 
@@ -141,9 +141,9 @@ class Results:
     def _alone(self):
         """Hold the file of results, or raise OSError if another process does not let it go."""
         lock = self.path.with_name("results.lock")
-        with _locked(lock, timeout=WRITING_SECONDS) as is_ours:
+        with _locked(lock, timeout=self._patience) as is_ours:
             if not is_ours:
-                why = f"another process has held it for {WRITING_SECONDS} s, and may be stopped"
+                why = f"another process has held it for {self._patience} s, and may be stopped"
                 raise OSError(errno.EAGAIN, why, str(lock))
             yield
 

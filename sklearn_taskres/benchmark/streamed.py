@@ -10,18 +10,18 @@ import numpy as np
 from .. import TaskResClassifier
 from .timing import memory_of_process
 
-N_ROWS, D, N_CLASSES, EPOCHS = 1_280_000, 512, 100, 2
+N_CLASSES, EPOCHS = 100, 2
 _CHUNK = 10_000
 
 
-def measure(options, device, say):
+def measure(options, device, say, n_rows=1_280_000, d=512):
     """Fit random rows in a file, and watch the memory that is the process's own.
 
-    Arguments and result are those of :func:`.fits.measure`.
+    Other arguments than the size of the file, and the result, are those of :func:`.fits.measure`.
     """
     rng = np.random.default_rng(0)
-    y = np.arange(N_ROWS) % N_CLASSES
-    t = rng.standard_normal((N_CLASSES, D)).astype(np.float32)
+    y = np.arange(n_rows) % N_CLASSES
+    t = rng.standard_normal((N_CLASSES, d)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "X.npy")
         _write(path, t, y, rng)
@@ -33,9 +33,9 @@ def measure(options, device, say):
             clf.fit(X, y)
             seconds = time.perf_counter() - start
     say(
-        f"\nFit of {N_ROWS:,} x {D} float16 rows in a memory map, {N_CLASSES} classes, {EPOCHS} "
+        f"\nFit of {n_rows:,} x {d} float16 rows in a memory map, {N_CLASSES} classes, {EPOCHS} "
         f"epochs: {seconds:.1f} s. Anonymous memory: {watch.before / 1e6:.0f} MB before, at most "
-        f"{watch.most / 1e6:.0f} MB; the rows in float32 would be {4 * N_ROWS * D / 1e6:,.0f} MB."
+        f"{watch.most / 1e6:.0f} MB; the rows in float32 would be {4 * n_rows * d / 1e6:,.0f} MB."
     )
     return {"seconds": seconds, "bytes_before": watch.before, "bytes_at_most": watch.most}
 
