@@ -7,11 +7,14 @@ that this can change, those that load a model.
 
 import functools
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+import sklearn_taskres
 from sklearn_taskres import EmbeddingCache
+from sklearn_taskres._messages import forget_warnings
 from sklearn_taskres.benchmark.random_clip import write_random_clip
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for NumPy in the processes that share the tests
@@ -81,16 +84,27 @@ def pytest_collection_modifyitems(items):
             item.add_marker("model")
 
 
+def _feign(monkeypatch, capabilities):
+    """Let torch say of the processor what it says of another one."""
+    import torch
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", capabilities.copy, raising=False)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def cpu():
     """Name of the CPU that is feigned, None for the machine's own; forked processes inherit it."""
-    import torch
-
     name = os.environ.get("SKLEARN_TASKRES_TEST_CPU")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as monkeypatch:
         if name is not None:
-            patch.setattr(torch.cpu, "get_capabilities", _CPUS[name].copy, raising=False)
+            _feign(monkeypatch, _CPUS[name])
         yield name
+
+
+@pytest.fixture
+def feign_cpu(monkeypatch):
+    """What torch says of a processor to that processor, until the test ends."""
+    return lambda **capabilities: _feign(monkeypatch, capabilities)
 
 
 @pytest.fixture(autouse=True)
@@ -134,9 +148,9 @@ def few_threads():
 
 
 @pytest.fixture(autouse=True)
-def unwarned(monkeypatch):
+def unwarned():
     """Each test starts as if nothing had been warned about once."""
-    monkeypatch.setattr("sklearn_taskres._messages._GIVEN", set())
+    forget_warnings()
 
 
 @pytest.fixture(autouse=True)
@@ -152,6 +166,25 @@ def test_data():
     if folder is None:
         pytest.skip("SKLEARN_TASKRES_TEST_DATA is not set")
     return Path(folder)
+
+
+@pytest.fixture
+def python_without(tmp_path):
+    """Name of a package to a command and its environment: a Python that has all but this one."""
+
+    def make(package):
+        installed = [Path(p) for p in sys.path if p.endswith(("site-packages", "dist-packages"))]
+        links = tmp_path / "site-packages"
+        links.mkdir()
+        for path in (path for folder in installed for path in folder.iterdir()):
+            # Of the same name in two folders the first counts, as in sys.path.
+            if path.name.partition("-")[0] != package and not (links / path.name).exists():
+                (links / path.name).symlink_to(path)
+        ours = Path(sklearn_taskres.__file__).parents[1]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(links), str(ours)])}
+        return [sys.executable, "-S"], environment  # -S: the folders of this one are not its own
+
+    return make
 
 
 @pytest.fixture(params=["cpu", "cuda", "mps"])
