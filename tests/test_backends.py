@@ -312,20 +312,28 @@ def test_packages_that_are_not_installed_are_named():
 
 
 NOT_INSTALLED = """
+import sys
 import numpy as np
 from sklearn_taskres import CLIPFeaturizer
+clip = CLIPFeaturizer("glyph-clip", None, cache=None, precision="float32", device="cpu")
+images = np.zeros((1, 8, 8))
 try:
-    CLIPFeaturizer("glyph-clip", backend="openvino").transform(np.zeros((1, 8, 8)))
+    clip.set_params(backend="openvino").transform(images)
 except ImportError as error:
     print(error)
+assert not {"onnxruntime", "torch"} & set(sys.modules)
+clip.set_params(backend="auto").transform(images)
+print({"onnxruntime", "torch"} & set(sys.modules))
 """
 
 
-def test_an_engine_that_is_not_installed_is_named(python_without):
-    """Who asks for it by name reads which extra to install."""
+def test_an_engine_that_is_not_installed(python_without, images):
+    """Who asks for it by name reads which extra to install; "auto" is the next one that is."""
+    featurizer("glyph-clip", "onnx").transform(images)
     command, environment = python_without("openvino")
-    said = run(NOT_INSTALLED, command, **environment)
+    said, computed = run(NOT_INSTALLED, command, **environment).splitlines()
     assert re.search(r"needs the package openvino\..*sklearn-taskres\[openvino\]", said)
+    assert computed == "{'onnxruntime'}"
 
 
 @pytest.mark.parametrize(

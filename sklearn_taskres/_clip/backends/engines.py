@@ -93,7 +93,7 @@ def load_engine(
     Parameters
     ----------
     engine : Engine
-        What computes; of one name there is one at a time.
+        What computes. Its encoders are kept for the process under its name.
     model : pair of (str, str or None)
         `model_name` and `pretrained`, as `find_model` takes them.
     identity : ModelIdentity
@@ -115,12 +115,8 @@ def load_engine(
         If the engine is not installed, or what converting needs is not.
     """
     require(engine)
-    key = (
-        engine.NAME,
-        identity.fingerprint(precision),
-        n_threads(),
-        towers.root,
-    )  # each folder has its own
+    # Each folder gets its own tower, so that an encoder is of one folder.
+    key = engine.NAME, identity.fingerprint(precision), n_threads(), towers.root
     with _loading:  # whoever comes second waits, and finds the encoder loaded
         if key not in _LOADED:
             work = _Conversion(engine, model, identity, precision, towers)
