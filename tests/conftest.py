@@ -173,16 +173,16 @@ def python_without(tmp_path):
     """Name of a package to a command and its environment: a Python that has all but this one."""
 
     def make(package):
-        installed = [Path(p) for p in sys.path if p.endswith(("site-packages", "dist-packages"))]
+        folders = [Path(p) for p in sys.path if p.endswith(("site-packages", "dist-packages"))]
         links = tmp_path / "site-packages"
         links.mkdir()
-        for path in (path for folder in installed for path in folder.iterdir()):
-            # Of the same name in two folders the first counts, as in sys.path.
+        ours = Path(sklearn_taskres.__file__).parent
+        for path in [ours, *(path for folder in folders for path in folder.iterdir())]:
+            # Of one name the first counts, as in sys.path.
             if path.name.partition("-")[0] != package and not (links / path.name).exists():
                 (links / path.name).symlink_to(path)
-        ours = Path(sklearn_taskres.__file__).parents[1]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(links), str(ours)])}
-        return [sys.executable, "-S"], environment  # -S: the folders of this one are not its own
+        # -S: the folders that this Python finds by itself are not searched.
+        return [sys.executable, "-S"], {**os.environ, "PYTHONPATH": str(links)}
 
     return make
 
