@@ -51,5 +51,10 @@ def warn_once(key, message):
         warn_user(message)
 
 
+def forget_warnings():
+    """Start anew: what was warned about once is warned about again."""
+    _GIVEN.clear()
+
+
 def _package(frame):
     return frame.f_globals.get("__name__", "").partition(".")[0]

@@ -7,12 +7,15 @@ that this can change, those that load a model.
 
 import functools
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import sklearn_taskres
 from sklearn_taskres import EmbeddingCache
+from sklearn_taskres._messages import forget_warnings
 from sklearn_taskres.benchmark.random_clip import write_random_clip
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for NumPy in the processes that share the tests
@@ -82,24 +85,27 @@ def pytest_collection_modifyitems(items):
             item.add_marker("model")
 
 
+def _feign(monkeypatch, capabilities):
+    """Let torch say of the processor what it says of another one."""
+    import torch
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", capabilities.copy, raising=False)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def cpu():
     """Name of the CPU that is feigned, None for the machine's own; forked processes inherit it."""
-    import torch
-
     name = os.environ.get("SKLEARN_TASKRES_TEST_CPU")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as monkeypatch:
         if name is not None:
-            patch.setattr(torch.cpu, "get_capabilities", _CPUS[name].copy, raising=False)
+            _feign(monkeypatch, _CPUS[name])
         yield name
 
 
 @pytest.fixture
-def bfloat16_units(monkeypatch):
-    """A CPU with units for bfloat16, as torch tells of it."""
-    import torch
-
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+def feign_cpu(monkeypatch):
+    """What torch says of a processor to that processor, until the test ends."""
+    return lambda **capabilities: _feign(monkeypatch, capabilities)
 
 
 @pytest.fixture
@@ -149,9 +155,9 @@ def few_threads():
 
 
 @pytest.fixture(autouse=True)
-def unwarned(monkeypatch):
+def unwarned():
     """Each test starts as if nothing had been warned about once."""
-    monkeypatch.setattr("sklearn_taskres._messages._GIVEN", set())
+    forget_warnings()
 
 
 @pytest.fixture(autouse=True)
@@ -167,6 +173,25 @@ def test_data():
     if folder is None:
         pytest.skip("SKLEARN_TASKRES_TEST_DATA is not set")
     return Path(folder)
+
+
+@pytest.fixture
+def python_without(tmp_path):
+    """Name of a package to a command and its environment: a Python that has all but this one."""
+
+    def make(package):
+        folders = [Path(p) for p in sys.path if p.endswith(("site-packages", "dist-packages"))]
+        links = tmp_path / "site-packages"
+        links.mkdir()
+        ours = Path(sklearn_taskres.__file__).parent
+        for path in [ours, *(path for folder in folders for path in folder.iterdir())]:
+            # Of one name the first counts, as in sys.path.
+            if path.name.partition("-")[0] != package and not (links / path.name).exists():
+                (links / path.name).symlink_to(path)
+        # -S: the folders that this Python finds by itself are not searched.
+        return [sys.executable, "-S"], {**os.environ, "PYTHONPATH": str(links)}
+
+    return make
 
 
 @pytest.fixture(params=["cpu", "cuda", "mps"])

@@ -1,28 +1,31 @@
 """Inference engines: the embeddings are torch's, and a tower is kept whole or not at all."""
 
 import errno
-import importlib.metadata
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import textwrap
+import time
 import warnings
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import openvino as openvino_library
-import platformdirs
 import pytest
 import torch
 from children import run_in_child
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
 from sklearn.base import clone
 
 from sklearn_taskres import CLIPFeaturizer, EmbeddingCache, make_taskres_pipeline
 from sklearn_taskres import _cpu as cpu_module
 from sklearn_taskres._clip.backends import engines, onnx, openvino, plan, towers
 from sklearn_taskres._clip.backends.torch import conversion
+from sklearn_taskres._clip.backends.torch.encoder import load_encoder
 from sklearn_taskres._clip.backends.torch.pretrained import find_model
 from sklearn_taskres._formulas import unit
 
@@ -38,31 +41,38 @@ def shared_home(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def home(shared_home, monkeypatch):
     """The user's cache directory: one for all tests, in which a tower is converted once."""
-    monkeypatch.setattr(platformdirs, "user_cache_path", lambda: shared_home)
-    monkeypatch.setattr(towers, "_RACY_SECONDS", 0)  # the models of these tests are new
-    engines._LOADED.clear()
-    yield shared_home
-    engines._LOADED.clear()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shared_home))
 
 
 @pytest.fixture
 def own_home(tmp_path, monkeypatch):
     """A cache directory of this test alone, with no tower in it."""
-    monkeypatch.setattr(platformdirs, "user_cache_path", lambda: tmp_path / "home")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     return tmp_path / "home" / towers.FOLDER
 
 
 @pytest.fixture
-def conversions(monkeypatch):
-    """List of the towers that torch exports while the test runs."""
-    made, as_onnx = [], conversion.as_onnx
+def computed_by_torch():
+    """List of the modules that torch computes while the test runs."""
+    modules = []
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(
+        lambda module, _: modules.append(module)
+    )
+    yield modules
+    handle.remove()
 
-    def counted(module, *args):
-        made.append(module)
-        return as_onnx(module, *args)
 
-    monkeypatch.setattr(conversion, "as_onnx", counted)
-    return made
+@pytest.fixture
+def not_exportable():
+    """Torch can't export a model: a hook that somebody has set does not allow to be traced."""
+
+    def hook(*_):
+        if torch.compiler.is_compiling():
+            raise RuntimeError("no operator for that\nand a long story")
+
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(hook)
+    yield
+    handle.remove()
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +81,37 @@ def images():
     return list(rng.integers(0, 256, (7, 40, 50, 3), dtype=np.uint8))
 
 
+@pytest.fixture(scope="module")
+def many_images():
+    """As many images as are worth a conversion, small and all different."""
+    rng = np.random.default_rng(1)
+    return list(rng.integers(0, 256, (plan.WORTH_CONVERTING, 8, 8, 3), dtype=np.uint8))
+
+
 def featurizer(name, backend="torch", **params):
     return CLIPFeaturizer(
-        name, None, **{"cache": None, "precision": "float32", **params}
+        name, None, **{"cache": None, "precision": "float32", "device": "cpu", **params}
     ).set_params(backend=backend)
+
+
+def changed(backend, **functions):
+    """Return an engine that does some things in another way."""
+    return SimpleNamespace(**{**vars(ENGINES[backend]), **functions})
+
+
+def load(engine, name):
+    """Return an engine's encoder of a model, kept in the user's cache directory."""
+    identity, kept = find_model(name, None).identity(), EmbeddingCache(None).towers()
+    return engines.load_engine(engine, (name, None), identity, "float32", kept)
+
+
+def rows_of(encoder, images):
+    return encoder.encode_images([encoder.preprocess(Image.fromarray(image)) for image in images])
+
+
+def forget_encoders():
+    """Remember as little as the next process does."""
+    engines._LOADED.clear()
 
 
 def lowest_cosine(a, b):
@@ -82,7 +119,15 @@ def lowest_cosine(a, b):
 
 
 def tower_folders(root):
+    if not root.exists():
+        return []
     return sorted(path.name for path in root.iterdir() if path.is_dir() and path.name != "names")
+
+
+def conversion_of(root):
+    """Return what tells the conversion that made the only tower in a folder from the one before."""
+    (folder,) = tower_folders(root)
+    return (root / folder).stat().st_ino  # the new folder is there before the old one goes
 
 
 # what engines compute -------------------------------------------------------------------------
@@ -139,14 +184,9 @@ def test_views_come_from_engines_too(backend, tiny_clip, images):
 @pytest.mark.parametrize("backend", ENGINES)
 def test_pixels_are_those_of_torch(backend, tiny_clip, images):
     """An engine sees the very pixels that torch's encoder sees."""
-    from PIL import Image
-
-    model = featurizer(tiny_clip, backend)
-    seen = model._encoder().preprocess(Image.fromarray(images[0]))
-    kept = EmbeddingCache(None).towers()
-    identity = model._source().identity()
-    encoder = engines.load_engine(backend, (tiny_clip, None), identity, "float32", kept)
-    assert_array_equal(encoder.preprocess(Image.fromarray(images[0])), seen)
+    image = Image.fromarray(images[0])
+    seen = load_encoder(tiny_clip, None, device="cpu").preprocess(image)
+    assert_array_equal(load(ENGINES[backend], tiny_clip).preprocess(image), seen)
 
 
 @pytest.mark.parametrize("backend", ENGINES)
@@ -181,36 +221,30 @@ def test_threads_are_what_the_user_says(monkeypatch):
 # which one is taken ---------------------------------------------------------------------------
 
 
-@pytest.fixture
-def taken(monkeypatch):
-    """List of the engines that encoders are loaded from."""
-    names, load = [], plan.load_engine
-
-    def noted(name, *args):
-        names.append(name)
-        return load(name, *args)
-
-    monkeypatch.setattr(plan, "load_engine", noted)
-    return names
-
-
-def test_auto_converts_for_many_images_only(own_home, tiny_clip, images, taken, monkeypatch):
+def test_auto_converts_for_many_images_only(own_home, tiny_clip, many_images, computed_by_torch):
     """A few images are torch's work; many are worth a conversion, and then an engine has all."""
     model = featurizer(tiny_clip, "auto")
-    expected = model.transform(images)
-    assert taken == []
-    assert not own_home.exists() or tower_folders(own_home) == []
-    monkeypatch.setattr(plan, "WORTH_CONVERTING", len(images))
-    assert_allclose(model.transform(images), expected, rtol=1e-3, atol=1e-4)
-    monkeypatch.undo()
+    expected = featurizer(tiny_clip).transform(many_images)
+    computed_by_torch.clear()
+    assert_array_equal(model.transform(many_images[:-1]), expected[:-1])
+    assert computed_by_torch != []
+    assert tower_folders(own_home) == []
+    assert_allclose(model.transform(many_images), expected, rtol=1e-3, atol=1e-4)
+    (folder,) = tower_folders(own_home)
+    assert folder.endswith("-openvino")
+    computed_by_torch.clear()
+    model.transform(many_images)
+    assert computed_by_torch == []
 
 
-def test_auto_takes_a_tower_that_is_at_hand(tiny_clip, images, taken):
+def test_auto_takes_a_tower_that_is_at_hand(own_home, tiny_clip, images, computed_by_torch):
     """With a converted tower one image is enough."""
-    featurizer(tiny_clip, "openvino").transform(images)
-    taken.clear()
-    featurizer(tiny_clip, "auto").transform(images[:1])
-    assert taken == ["openvino"]
+    expected = featurizer(tiny_clip, "openvino").transform(images[:1])
+    towers_at_hand = tower_folders(own_home)
+    computed_by_torch.clear()
+    assert_array_equal(featurizer(tiny_clip, "auto").transform(images[:1]), expected)
+    assert computed_by_torch == []
+    assert tower_folders(own_home) == towers_at_hand  # so that it was OpenVINO's
 
 
 @pytest.mark.parametrize(
@@ -223,71 +257,83 @@ def test_auto_takes_a_tower_that_is_at_hand(tiny_clip, images, taken):
         ([], "float32", "torch"),
     ],
 )
-def test_auto_is_the_fastest_that_is_installed(installed, precision, expected, monkeypatch):
+def test_auto_is_the_fastest_that_is_installed(installed, precision, expected):
     """OpenVINO, then ONNX Runtime in what it can, then torch."""
-    monkeypatch.setattr(plan, "is_installed", installed.__contains__)
-    assert plan._automatic("cpu", precision) == expected
+    assert plan.fastest_backend("cpu", precision, installed) == expected
 
 
 def test_auto_leaves_a_gpu_to_torch(monkeypatch):
     """If torch would take a GPU, an engine on the CPU is not a choice."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert plan._automatic(None, "float32") == "torch"
+    assert plan.fastest_backend(None, "float32", ["openvino", "onnx"]) == "torch"
 
 
-def test_auto_falls_back_to_torch_and_says_so_once(own_home, tiny_clip, images, monkeypatch):
+@pytest.mark.usefixtures("own_home", "not_exportable")
+def test_auto_falls_back_to_torch_and_says_so_once(tiny_clip, many_images):
     """A tower that can't be converted is torch's work, with one warning."""
-
-    def fails(*args):
-        raise RuntimeError("no operator for that")
-
-    monkeypatch.setattr(conversion, "as_onnx", fails)
-    monkeypatch.setattr(plan, "WORTH_CONVERTING", 1)
+    model = featurizer(tiny_clip, "auto")
     with pytest.warns(UserWarning, match="torch encodes instead.*no operator for that") as caught:
-        rows = featurizer(tiny_clip, "auto", device="cpu").transform([*images, *images])
+        rows = model.transform(many_images)
     assert len(caught) == 1
-    featurizer(tiny_clip, "auto", device="cpu").transform(
-        images
-    )  # without a warning, which would be an error
-    expected = featurizer(tiny_clip, device="cpu").transform(images)
-    assert_array_equal(rows[: len(images)], expected)
+    model.transform(many_images)  # without a warning, which would be an error
+    assert_array_equal(rows, featurizer(tiny_clip).transform(many_images))
 
 
+@pytest.mark.usefixtures("own_home", "not_exportable")
 @pytest.mark.parametrize("backend", ENGINES)
-def test_an_engine_by_name_does_not_fall_back(backend, own_home, tiny_clip, images, monkeypatch):
+def test_an_engine_by_name_does_not_fall_back(backend, tiny_clip, images):
     """Whoever names an engine learns that it can't."""
-
-    def fails(*args):
-        raise RuntimeError("no operator for that\nand a long story")
-
-    monkeypatch.setattr(conversion, "as_onnx", fails)
     expected = "can't be converted for backend='.*': no operator for that. Use backend='torch'"
     with pytest.raises(engines.NotConvertedError, match=expected):
         featurizer(tiny_clip, backend).transform(images)
 
 
 @pytest.mark.parametrize("backend", ENGINES)
-def test_an_engine_that_disagrees_is_refused(backend, own_home, tiny_clip, images, monkeypatch):
+def test_an_engine_that_disagrees_is_refused(backend, own_home, tiny_clip):
     """Other numbers than torch's are never used and never kept."""
-    compiled = ENGINES[backend].compiled
 
     def wrong(*args):
-        run = compiled(*args)
+        run = ENGINES[backend].compiled(*args)
         return lambda pixels: run(pixels) + np.float32(0.1)
 
-    monkeypatch.setattr(ENGINES[backend], "compiled", wrong)
     with pytest.raises(
         engines.NotConvertedError, match=r"disagrees with torch .* 0\.99999 is asked"
     ):
-        featurizer(tiny_clip, backend).transform(images)
+        load(changed(backend, compiled=wrong), tiny_clip)
     assert tower_folders(own_home) == []
 
 
-def test_what_is_not_installed_is_named(tiny_clip, images, monkeypatch):
-    """The error has the extra to install."""
-    monkeypatch.setattr(engines, "_missing", lambda packages: list(packages))
-    with pytest.raises(ImportError, match=r"needs the packages openvino, .*sklearn-taskres\[openv"):
-        featurizer(tiny_clip, "openvino").transform(images)
+def test_packages_that_are_not_installed_are_named():
+    """All of them, with the extra that has them."""
+    engine = changed("openvino", PACKAGES=("no_such_engine", "numpy", "no_such_folders"))
+    message = r"needs the packages no_such_engine, no_such_folders\..*sklearn-taskres\[openvino\]"
+    with pytest.raises(ImportError, match=message):
+        load(engine, "glyph-clip")
+
+
+NOT_INSTALLED = """
+import sys
+import numpy as np
+from sklearn_taskres import CLIPFeaturizer
+clip = CLIPFeaturizer("glyph-clip", None, cache=None, precision="float32", device="cpu")
+images = np.zeros((1, 8, 8))
+try:
+    clip.set_params(backend="openvino").transform(images)
+except ImportError as error:
+    print(error)
+assert not {"onnxruntime", "torch"} & set(sys.modules)
+clip.set_params(backend="auto").transform(images)
+print({"onnxruntime", "torch"} & set(sys.modules))
+"""
+
+
+def test_an_engine_that_is_not_installed(python_without, images):
+    """Who asks for it by name reads which extra to install; "auto" is the next one that is."""
+    featurizer("glyph-clip", "onnx").transform(images)
+    command, environment = python_without("openvino")
+    said, computed = run(NOT_INSTALLED, command, **environment).splitlines()
+    assert re.search(r"needs the package openvino\..*sklearn-taskres\[openvino\]", said)
+    assert computed == "{'onnxruntime'}"
 
 
 @pytest.mark.parametrize(
@@ -322,18 +368,16 @@ def test_the_processor_is_known_without_torch(monkeypatch):
 # the cache of embeddings ----------------------------------------------------------------------
 
 
-def test_engines_share_the_cache(tiny_clip, images, tmp_path, monkeypatch):
+def test_engines_share_the_cache(tiny_clip, images, tmp_path, computed_by_torch):
     """What torch has encoded in float32 no engine encodes again; bfloat16 is kept by itself."""
     cache = EmbeddingCache(tmp_path / "cache")
     rows = featurizer(tiny_clip, cache=cache).transform(images)
 
-    def never(*args):
-        pytest.fail("this was encoded before")
-
-    monkeypatch.setattr(plan, "load_engine", never)
+    computed_by_torch.clear()
     for backend in ENGINES:
         assert_array_equal(featurizer(tiny_clip, backend, cache=cache).transform(images), rows)
-    monkeypatch.undo()
+    assert computed_by_torch == []
+    assert tower_folders(tmp_path / "cache" / towers.FOLDER) == []  # no engine was loaded
     assert cache.entries == len(images)
     lower = {"cache": cache, "precision": "bfloat16"}
     kept = featurizer(tiny_clip, "openvino", **lower).transform(images)
@@ -353,10 +397,10 @@ sys.meta_path.insert(0, Forbid())
 """
 
 
-def run(code, **environment):
+def run(code, command=(sys.executable,), **environment):
     """Run code in a fresh interpreter and return what it printed."""
     done = subprocess.run(  # noqa: S603 (our own code)
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        [*command, "-W", "error", "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,
         check=False,
@@ -402,36 +446,58 @@ def test_a_changed_model_is_not_taken_for_the_one_that_was_noted(tmp_path, clip_
     write, configs = clip_writer
     name = write(tmp_path / "model", configs["vit"])
     before = featurizer(name, "openvino").transform(images)
+    kept, identity = EmbeddingCache(None).towers(), find_model(name, None).identity()
+    kept.remember(name, None, identity, racy_seconds=0)  # although its files are new
+    assert kept.identity(name, None).as_json() == identity.as_json()
     write(tmp_path / "model", configs["vit"], seed=1)
     after = featurizer(name, "openvino").transform(images)
     assert np.abs(before - after).max() > 1e-3
     assert_allclose(after, featurizer(name).transform(images), rtol=1e-3, atol=1e-4)
 
 
-def test_a_fresh_file_is_not_noted(tmp_path, clip_writer, images, own_home, monkeypatch):
+def test_a_fresh_file_is_not_noted(tmp_path, clip_writer, images, own_home):
     """A file that may be rewritten within a tick of the clock is digested again each time."""
-    monkeypatch.setattr(towers, "_RACY_SECONDS", 1000)
     write, configs = clip_writer
-    featurizer(write(tmp_path / "model", configs["vit"]), "onnx").transform(images)
+    name = write(tmp_path / "model", configs["vit"])
+    soon = time.time() + 10_000
+    os.utime(tmp_path / "model" / "open_clip_model.safetensors", (soon, soon))
+    featurizer(name, "onnx").transform(images)
     assert not (own_home / "names").exists()
 
 
-def test_another_open_clip_is_asked_again(tiny_clip, images, own_home, monkeypatch):
+def test_a_file_that_was_just_put_there_is_not_noted(tiny_clip, tmp_path, own_home):
+    """The system's own time of the change counts, whatever the file says of its age."""
+    shutil.copytree(tiny_clip.partition(":")[2], tmp_path / "model")
+    for path in (tmp_path / "model").iterdir():
+        os.utime(path, (1e9, 1e9))
+    name, kept = f"local-dir:{tmp_path / 'model'}", EmbeddingCache(None).towers()
+    kept.remember(name, None, find_model(name, None).identity(), racy_seconds=10_000)
+    assert not (own_home / "names").exists()
+
+
+@pytest.mark.usefixtures("own_home")
+def test_another_open_clip_is_asked_again(images, tmp_path, monkeypatch):
     """Its configurations may differ, so that notes of another version count for nothing."""
-    featurizer(tiny_clip, "onnx").transform(images)
+    featurizer("glyph-clip", "onnx").transform(images)
     kept = EmbeddingCache(None).towers()
-    assert kept.identity(tiny_clip, None) is not None
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.0")
-    assert kept.identity(tiny_clip, None) is None
+    assert kept.identity("glyph-clip", None) is not None
+    other = tmp_path / "open_clip_torch-0.0.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: open_clip_torch\nVersion: 0.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert kept.identity("glyph-clip", None) is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"no JSON", b'{"identity": {}}', b"[]"])
-def test_a_damaged_note_is_not_read(damage, tiny_clip, images, own_home):
+def test_a_damaged_note_is_not_read(damage, images, own_home):
     """Whatever stands in it, the model is found by open_clip then."""
-    expected = featurizer(tiny_clip, "onnx").transform(images)
-    for path in (own_home / "names").iterdir():
+    expected = featurizer("glyph-clip", "onnx").transform(images)
+    notes = list((own_home / "names").iterdir())
+    assert notes != []
+    for path in notes:
         path.write_bytes(damage)
-    assert_allclose(featurizer(tiny_clip, "onnx").transform(images), expected, atol=1e-5)
+    assert EmbeddingCache(None).towers().identity("glyph-clip", None) is None
+    assert_allclose(featurizer("glyph-clip", "onnx").transform(images), expected, atol=1e-5)
 
 
 # what is kept, and when it can't be -----------------------------------------------------------
@@ -452,12 +518,15 @@ def test_towers_lie_in_the_cache_folder(tmp_path, tiny_clip, images, own_home):
 
 
 @pytest.mark.parametrize("backend", ENGINES)
-def test_a_tower_is_converted_once(backend, own_home, tiny_clip, images, conversions):
+def test_a_tower_is_converted_once(backend, own_home, tiny_clip, images, computed_by_torch):
     """The second process, which remembers nothing, finds it."""
     featurizer(tiny_clip, backend).transform(images)
-    engines._LOADED.clear()
+    first = conversion_of(own_home)
+    forget_encoders()
+    computed_by_torch.clear()
     featurizer(tiny_clip, backend).transform(images)
-    assert len(conversions) == 1
+    assert conversion_of(own_home) == first
+    assert computed_by_torch == []
 
 
 @pytest.mark.slow
@@ -476,87 +545,91 @@ def test_a_damaged_tower_is_converted_again(damage, backend, own_home, tiny_clip
         largest.unlink()
     else:
         largest.write_bytes(content if damage == "changed" else content[:-10])
-    engines._LOADED.clear()
+    forget_encoders()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         rows = featurizer(tiny_clip, backend).transform(images)
     assert len(caught) == 1
     assert_array_equal(rows, expected)
-    engines._LOADED.clear()
+    forget_encoders()
     assert_array_equal(featurizer(tiny_clip, backend).transform(images), expected)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.filterwarnings("ignore:The converted image tower .* is damaged")
-def test_a_digest_of_several_parts(backend, own_home, tiny_clip, images, monkeypatch, conversions):
+def test_a_digest_of_several_parts(backend, own_home, tmp_path, clip_writer, images):
     """Files that are larger than one part are checked in all of them, and are open to readers."""
-    monkeypatch.setattr(towers, "_PART_BYTES", 1000)
-    expected = featurizer(tiny_clip, backend).transform(images)
+    write, configs = clip_writer
+    vision = {**configs["vit"]["vision_cfg"], "width": 640, "head_width": 64}
+    name = write(tmp_path / "wide", {**configs["vit"], "vision_cfg": vision})
+    expected = featurizer(name, backend).transform(images)
     (folder,) = tower_folders(own_home)
     weights = own_home / folder / "tower.bin"
     (own_home / "plain").touch()
     if backend == "onnx":
         assert weights.stat().st_mode == (own_home / "plain").stat().st_mode
     content = bytearray(weights.read_bytes())
-    assert len(content) > 2000
-    for done, place in enumerate((0, len(content) // 2, len(content) - 1), start=1):
+    assert len(content) > 2 * towers.PART_BYTES
+    for place in (0, len(content) // 2, len(content) - 1):
+        before = conversion_of(own_home)
         damaged = content.copy()
         damaged[place] ^= 1
         weights.write_bytes(damaged)
-        engines._LOADED.clear()
-        assert_array_equal(featurizer(tiny_clip, backend).transform(images), expected)
-        assert len(conversions) == 1 + done
+        forget_encoders()
+        assert_array_equal(featurizer(name, backend).transform(images), expected)
+        assert conversion_of(own_home) != before
 
 
-def cut_on_the_disk(monkeypatch, backend):
+def cut_on_the_disk(backend):
     """Writing seems to work, and the disk has lost half of it."""
-    write = ENGINES[backend].write
 
     def short(tower, folder):
-        write(tower, folder)
+        ENGINES[backend].write(tower, folder)
         largest = max(folder.iterdir(), key=lambda path: path.stat().st_size)
         os.truncate(largest, largest.stat().st_size // 2)
 
-    monkeypatch.setattr(ENGINES[backend], "write", short)
+    return changed(backend, write=short)
 
 
-def full(monkeypatch, backend):
+def full(backend):
     """Writing raises what a full disk raises."""
 
     def fails(tower, folder):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(ENGINES[backend], "write", fails)
-
-
-def read_only(monkeypatch, backend):
-    """Nothing can be made below the user's cache directory."""
-    monkeypatch.setattr(platformdirs, "user_cache_path", lambda: Path(__file__) / "home")
+    return changed(backend, write=fails)
 
 
 @pytest.mark.parametrize("backend", ENGINES)
-@pytest.mark.parametrize("trouble", [cut_on_the_disk, full, read_only])
-def test_a_disk_that_fails_costs_one_warning(
-    trouble, backend, own_home, tiny_clip, images, monkeypatch
-):
+@pytest.mark.parametrize("trouble", [cut_on_the_disk, full])
+def test_a_disk_that_fails_costs_one_warning(trouble, backend, own_home, tiny_clip, images):
     """The tower is used from memory, and nothing of it stays on the disk."""
-    expected = featurizer(tiny_clip).transform(images)
-    trouble(monkeypatch, backend)
+    engine = trouble(backend)
+    with pytest.warns(UserWarning, match="can't be kept in .* each process converts it") as caught:
+        rows = rows_of(load(engine, tiny_clip), images)
+    assert len(caught) == 1
+    rows_of(load(engine, tiny_clip), images)  # an error if it warned
+    assert_allclose(rows, featurizer(tiny_clip).transform(images), rtol=1e-3, atol=1e-4)
+    assert tower_folders(own_home) == []
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_no_cache_directory_costs_one_warning(backend, tmp_path, tiny_clip, images, monkeypatch):
+    """If nothing can be made below that directory, the tower is used from memory."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="can't be kept in .* each process converts it") as caught:
         rows = featurizer(tiny_clip, backend).transform(images)
     assert len(caught) == 1
     featurizer(tiny_clip, backend, batch_size=2).transform(images)  # an error if it warned
-    assert_allclose(rows, expected, rtol=1e-3, atol=1e-4)
-    assert not own_home.exists() or tower_folders(own_home) == []
+    assert_allclose(rows, featurizer(tiny_clip).transform(images), rtol=1e-3, atol=1e-4)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 LIMITED = """
 import resource, sys, warnings
 import numpy as np
-import platformdirs
-from pathlib import Path
-platformdirs.user_cache_path = lambda: Path({home!r})
 from sklearn_taskres import CLIPFeaturizer
 images = list(np.random.default_rng(0).integers(0, 256, (7, 40, 50, 3), dtype=np.uint8))
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
@@ -576,7 +649,7 @@ def test_files_that_can_not_grow(backend, own_home, tiny_clip, images):
     """The system itself refuses to write: one warning, and the rows are right."""
     import io
 
-    code = LIMITED.format(home=str(own_home.parent), name=tiny_clip, backend=backend)
+    code = LIMITED.format(name=tiny_clip, backend=backend)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)  # noqa: S603
     assert done.returncode == 0, done.stderr.decode()
     rows = np.load(io.BytesIO(done.stdout))
@@ -586,20 +659,19 @@ def test_files_that_can_not_grow(backend, own_home, tiny_clip, images):
 
 KILLED = """
 import os, signal
-from pathlib import Path
-import numpy as np
-import platformdirs
-platformdirs.user_cache_path = lambda: Path({home!r})
-from sklearn_taskres import CLIPFeaturizer
+from types import SimpleNamespace
+from sklearn_taskres import EmbeddingCache
 from sklearn_taskres._clip.backends import {backend} as engine
-write = engine.write
+from sklearn_taskres._clip.backends.engines import load_engine
+from sklearn_taskres._clip.backends.torch.pretrained import find_model
 def killed(tower, folder):
     if {moment!r} == "after":
-        write(tower, folder)
+        engine.write(tower, folder)
+    print("killed", flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
-engine.write = killed
-images = list(np.random.default_rng(0).integers(0, 256, (7, 40, 50, 3), dtype=np.uint8))
-CLIPFeaturizer({name!r}, cache=None, precision="float32", backend={backend!r}).transform(images)
+one = SimpleNamespace(**{{**vars(engine), "write": killed}})
+identity = find_model({name!r}, None).identity()
+load_engine(one, ({name!r}, None), identity, "float32", EmbeddingCache(None).towers())
 """
 
 
@@ -608,10 +680,10 @@ CLIPFeaturizer({name!r}, cache=None, precision="float32", backend={backend!r}).t
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_kill_during_conversion(moment, backend, own_home, tiny_clip, images):
     """A process that is killed while it writes leaves no tower; the next converts and tidies."""
-    home = str(own_home.parent)
-    code = KILLED.format(home=home, name=tiny_clip, backend=backend, moment=moment)
+    code = KILLED.format(name=tiny_clip, backend=backend, moment=moment)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)  # noqa: S603
     assert done.returncode != 0
+    assert done.stdout.split() == [b"killed"], done.stderr.decode()
     (left,) = tower_folders(own_home)
     rows = featurizer(tiny_clip, backend).transform(images)
     assert_allclose(rows, featurizer(tiny_clip).transform(images), rtol=1e-3, atol=1e-4)
@@ -620,18 +692,13 @@ def test_a_kill_during_conversion(moment, backend, own_home, tiny_clip, images):
 
 
 AT_ONCE = """
-import sys
-from pathlib import Path
 import numpy as np
-import platformdirs
-platformdirs.user_cache_path = lambda: Path({home!r})
+import torch
 from sklearn_taskres import CLIPFeaturizer
-from sklearn_taskres._clip.backends.torch import conversion
-as_onnx = conversion.as_onnx
-def noted(*args):
-    print("converted")
-    return as_onnx(*args)
-conversion.as_onnx = noted
+def note(module, inputs):
+    if type(module).__name__ == "PixelTower":
+        print("converted")
+torch.nn.modules.module.register_module_forward_pre_hook(note)
 images = list(np.random.default_rng(0).integers(0, 256, (7, 40, 50, 3), dtype=np.uint8))
 model = CLIPFeaturizer({name!r}, cache=None, precision="float32", backend={backend!r})
 print(repr(float(model.transform(images).sum())))
@@ -651,7 +718,7 @@ def test_each_cache_folder_gets_its_tower(backend, tiny_clip, images, tmp_path):
 @pytest.mark.parametrize("backend", ENGINES)
 def test_two_processes_convert_once(backend, own_home, tiny_clip, images):
     """The second waits for the first, and both give the same rows."""
-    code = AT_ONCE.format(home=str(own_home.parent), name=tiny_clip, backend=backend)
+    code = AT_ONCE.format(name=tiny_clip, backend=backend)
     command = [sys.executable, "-W", "error", "-c", code]
     both = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,15 +25,15 @@ from safetensors.torch import load_file, save_file
 
 from sklearn_taskres import CLIPTextFeaturizer
 from sklearn_taskres._clip.backends.torch import encoder as encoder_module
-from sklearn_taskres._clip.backends.torch import pretrained as pretrained_module
 from sklearn_taskres._clip.backends.torch.blocks import Blocks, ClassTokenBlock
 from sklearn_taskres._clip.backends.torch.encoder import load_encoder
 from sklearn_taskres._clip.backends.torch.pretrained import (
-    ModelUnavailableError,
     build_model,
     build_tokenizer,
+    bundled_source,
     find_model,
 )
+from sklearn_taskres._clip.downloads import ModelUnavailableError, fetched
 from sklearn_taskres._clip.prompt_tower import PromptTower, _prompts_with_gaps
 
 FAMILIES = ("vit", "resnet", "custom_text", "siglip", "coca")
@@ -181,18 +180,17 @@ def test_bfloat16_is_close_and_float32(family, make_clip, photos):
         assert 0 < np.abs(actual - expected).max() < 0.05 * np.abs(expected).max()
 
 
-def test_auto_is_bfloat16_for_images_where_there_are_units_for_it(tiny_clip, monkeypatch, photos):
+def test_auto_is_bfloat16_for_images_where_there_are_units_for_it(tiny_clip, feign_cpu, photos):
     """With AMX or on AMD "auto" means another encoder, which computes texts in float32 still."""
     exact = load_encoder(tiny_clip, None, device="cpu", precision="float32")
     lower = load_encoder(tiny_clip, None, device="cpu", precision="bfloat16")
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    feign_cpu(amx_bf16=True)
     auto = load_encoder(tiny_clip, None, device="cpu")
     pixels = [exact.preprocess(photo) for photo in photos]
     assert_array_equal(auto.encode_images(pixels), lower.encode_images(pixels))
     assert_array_equal(auto.encode_texts(PROMPTS), exact.encode_texts(PROMPTS))
     for name, expected in (("AMD EPYC 9654", "bfloat16"), ("Intel Xeon", "float32")):
-        has = {"avx512_bf16": True, "cpu_name": name}
-        monkeypatch.setattr(torch.cpu, "get_capabilities", has.copy)
+        feign_cpu(avx512_bf16=True, cpu_name=name)
         assert load_encoder(tiny_clip, None, device="cpu").image_precision == expected
 
 
@@ -304,9 +302,10 @@ def test_why_a_download_failed(error, reason, monkeypatch):
             raise FileNotFoundError("Failed to download file") from inner
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(open_clip, "download_pretrained", fail)
-    with pytest.raises(ModelUnavailableError, match=reason):
-        load_encoder("ViT-B-32", "openai")
+    with pytest.raises(ModelUnavailableError, match=reason) as info:
+        fetched("The model", "Get it elsewhere.", fail)
+    assert str(info.value).startswith("The model is not in the cache (")
+    assert str(info.value).endswith(". Get it elsewhere.")
 
 
 def test_offline_names_the_tag():
@@ -340,14 +339,27 @@ def test_unknown_tokenizer(tmp_path, clip_writer):
         encoder.encode_texts(PROMPTS)
 
 
-def test_missing_transformers(tmp_path, clip_writer, monkeypatch):
+_ENCODE = """
+import sys
+from sklearn_taskres._clip.backends.torch.encoder import load_encoder
+try:
+    load_encoder(sys.argv[1], None, device="cpu").encode_texts(["a cat"])
+except ImportError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_missing_transformers(tmp_path, clip_writer, python_without):
     """A model that needs transformers says so where it is not installed."""
     save_clip, configs = clip_writer
     text_cfg = {**configs["vit"]["text_cfg"], "hf_tokenizer_name": "someone/no-tokenizer"}
-    name = save_clip(tmp_path, {**configs["vit"], "text_cfg": text_cfg})
-    monkeypatch.setattr(pretrained_module.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ImportError, match="pip install transformers"):
-        load_encoder(name, None, device="cpu").encode_texts(PROMPTS)
+    name = save_clip(tmp_path / "model", {**configs["vit"], "text_cfg": text_cfg})
+    command, environment = python_without("transformers")
+    said = subprocess.check_output(  # noqa: S603 (our own code)
+        [*command, "-c", _ENCODE, name], env=environment, text=True
+    )
+    assert "pip install transformers" in said
 
 
 # weights files and folders --------------------------------------------------------------------
@@ -458,7 +470,7 @@ _CODE = "open({!r}, 'w').close()\nfrom transformers import BertConfig as Evil\n"
 
 
 @pytest.fixture
-def hostile(tmp_path, clip_writer, monkeypatch):
+def hostile(tmp_path, clip_writer, capsys):
     """Changes of text_cfg and of transformers' own files to the name of a model with code."""
     pytest.importorskip("transformers")
 
@@ -473,11 +485,8 @@ def hostile(tmp_path, clip_writer, monkeypatch):
         (tmp_path / "open_clip_config.json").write_text(content)
         return name
 
-    def ask(*_):
-        pytest.fail("asked at the terminal whether to run code")
-
-    monkeypatch.setattr("builtins.input", ask)
     yield write
+    assert capsys.readouterr().out == ""  # nobody was asked at the terminal whether to run code
     assert not (tmp_path / "ran").exists()
 
 
@@ -593,13 +602,13 @@ def test_fingerprint_tells_what_matters(tmp_path, clip_writer):
     assert len({*prints, a.fingerprint("bfloat16")}) == 5
 
 
-def test_fingerprint_needs_no_weights(monkeypatch):
+def test_fingerprint_needs_no_weights():
     """A tag's fingerprint is known before its weights are downloaded, and differs by tag."""
-    monkeypatch.setattr(open_clip, "download_pretrained", None)
-    prints = {
-        find_model("ViT-B-32", tag).fingerprint("float32") for tag in ("openai", "laion2b_e16")
-    }
-    assert len(prints) == 2
+    sources = [find_model("ViT-B-32", tag) for tag in ("openai", "laion2b_e16")]
+    for source in sources:
+        with pytest.raises(ModelUnavailableError):  # so that a fingerprint must do without
+            source.find_weights()
+    assert len({source.fingerprint("float32") for source in sources}) == 2
 
 
 _FORK = """
@@ -671,29 +680,39 @@ def test_replaced_weights_of_equal_time_and_size(tmp_path, clip_writer):
     assert np.abs(before[0][1] - before[1][1]).max() > 1e-3
 
 
-def test_threads_load_once(tmp_path, clip_writer, monkeypatch):
+class Meeting:
+    """Path of a file that as many threads as a barrier has are told at the same moment."""
+
+    def __init__(self, path, barrier):
+        self.path, self.barrier = path, barrier
+
+    def __fspath__(self):
+        self.barrier.wait(timeout=60)
+        return str(self.path)
+
+
+@pytest.fixture
+def built():
+    """List of the CLIPs that are built while the test runs."""
+    models = []
+
+    def note(module, name, _):
+        if name == "logit_scale":  # a CLIP has one
+            models.append(module)
+
+    handle = torch.nn.modules.module.register_module_parameter_registration_hook(note)
+    yield models
+    handle.remove()
+
+
+def test_threads_load_once(tiny_architecture, built):
     """Threads that ask for one model at the same time share one loading."""
-    save_clip, configs = clip_writer
-    name = save_clip(tmp_path, configs["vit"])
-    loaded, barrier, encoders = [], threading.Barrier(8), []
-
-    def slow_find(*args):
-        loaded.append(args)
-        time.sleep(0.05)  # time for the others to ask
-        return find_model(*args)
-
-    def ask():
-        barrier.wait()
-        encoders.append(load_encoder(name, None, device="cpu"))
-
-    monkeypatch.setattr(encoder_module, "find_model", slow_find)
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(loaded) == 1
-    assert len(encoders) == 8
+    name, weights = tiny_architecture
+    weights = Meeting(weights, threading.Barrier(8))  # all of them have asked, and go on together
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [pool.submit(load_encoder, name, weights, device="cpu") for _ in range(8)]
+        encoders = [job.result() for job in jobs]
+    assert len(built) == 1
     assert len(set(map(id, encoders))) == 1
 
 
@@ -734,45 +753,51 @@ def test_loading_leaves_the_random_stream_alone(tmp_path, clip_writer):
 
 
 @pytest.fixture
-def bundled(tmp_path, clip_writer, monkeypatch):
-    """A stand-in for the bundled model: float16, its vocabulary cut to one sentence."""
-    config_path = tmp_path / "glyph-clip.json"
-    config_path.write_text(json.dumps(clip_writer[1]["vit"]))
+def cut(tmp_path, clip_writer):
+    """A model like the bundled one: float16, its vocabulary cut to one sentence."""
+    config_path = tmp_path / "open_clip_config.json"
+    config_path.write_text(json.dumps({"model_cfg": clip_writer[1]["vit"]}))
     model = build_model(config_path)
     token_ids = build_tokenizer(config_path)(["a photo of a cat."]).unique()
     state = {name: tensor.half() for name, tensor in model.state_dict().items()}
     state["token_embedding.weight"] = state["token_embedding.weight"][token_ids].contiguous()
-    save_file({**state, "token_ids": token_ids.int()}, tmp_path / "glyph-clip.safetensors")
-    monkeypatch.setattr(pretrained_module, "_BUNDLED_FOLDER", tmp_path)
-    encoder_module._cached_encoder.cache_clear()
-    yield model.eval(), build_tokenizer(config_path)
-    encoder_module._cached_encoder.cache_clear()
+    save_file({**state, "token_ids": token_ids.int()}, tmp_path / "model.safetensors")
+    return f"local-dir:{tmp_path}", model.eval(), build_tokenizer(config_path)
 
 
-def test_cut_vocabulary_embeds_like_the_whole(bundled):
+def test_cut_vocabulary_embeds_like_the_whole(cut):
     """Prompts of known words embed as before the vocabulary was cut, except for float16."""
-    model, tokenizer = bundled
+    name, model, tokenizer = cut
     with torch.inference_mode():
         expected = model.encode_text(tokenizer(["a photo of a cat."])).numpy()
-    encoder = load_encoder("glyph-clip", "openai", device="cpu")
+    encoder = load_encoder(name, "openai", device="cpu")
     assert_allclose(encoder.encode_texts(["a photo of a cat."]), expected, rtol=0.02, atol=0.02)
     assert next(encoder.model.parameters()).dtype == torch.float32
 
 
-@pytest.mark.usefixtures("bundled")
-def test_unknown_words_warn():
+def test_unknown_words_warn(cut):
     """A prompt with a word that training never touched is named, and only that one."""
-    encoder = load_encoder("glyph-clip", None, device="cpu")
-    with pytest.warns(UserWarning, match="'glyph-clip' never saw: 'a photo of a dog.'. Use other"):
+    encoder = load_encoder(cut[0], None, device="cpu")
+    with pytest.warns(UserWarning, match=r"' never saw: 'a photo of a dog\.'\. Use other"):
         encoder.encode_texts(["a photo of a cat.", "a photo of a dog."])
 
 
-def test_bundled_files_missing(tmp_path, monkeypatch):
+def test_unknown_words_of_the_bundled_model_warn():
+    """It knows digits and letters, and no animals."""
+    encoder = load_encoder("glyph-clip", None, device="cpu")
+    message = r"'glyph-clip' never saw: 'a photo of a dog\.'\. Use other"
+    with pytest.warns(UserWarning, match=message):
+        encoder.encode_texts(["a photo of a seven.", "a photo of a dog."])
+
+
+@pytest.mark.parametrize("left", [[], ["glyph-clip.json"], ["glyph-clip.safetensors"]])
+def test_bundled_files_missing(left, tmp_path):
     """A damaged installation says what is missing."""
-    monkeypatch.setattr(pretrained_module, "_BUNDLED_FOLDER", tmp_path)
-    encoder_module._cached_encoder.cache_clear()
-    with pytest.raises(ModelUnavailableError, match="Install the package again"):
-        load_encoder("glyph-clip", None)
+    for name in left:
+        (tmp_path / name).touch()
+    message = f"are missing from {re.escape(str(tmp_path))}. Install the package again"
+    with pytest.raises(ModelUnavailableError, match=message):
+        bundled_source(tmp_path)
 
 
 # text towers of Hugging Face ------------------------------------------------------------------

@@ -304,14 +304,16 @@ def test_unreadable_images_are_listed_once(featurizer, paths, tmp_path):
     assert str(copied) == str(info.value)
 
 
-def test_readable_images_are_still_encoded(featurizer, paths, monkeypatch):
+def test_readable_images_are_still_encoded(featurizer, paths):
     """A bad image does not keep the others from the encoder."""
-    encoder = load_encoder(featurizer.model_name, None, device="cpu")
+    tower = load_encoder(featurizer.model_name, None, device="cpu").model.visual
     seen = []
-    encode = encoder.encode_images
-    monkeypatch.setattr(encoder, "encode_images", lambda p: seen.append(len(p)) or encode(p))
-    with pytest.raises(UnreadableImagesError):
-        featurizer.transform([*paths[:4], b"junk", *paths[4:]])
+    handle = tower.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    try:
+        with pytest.raises(UnreadableImagesError):
+            featurizer.transform([*paths[:4], b"junk", *paths[4:]])
+    finally:
+        handle.remove()
     assert sum(seen) == len(paths)
 
 

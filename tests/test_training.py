@@ -438,9 +438,9 @@ def test_small_products_take_few_threads(width, expected):
         torch.set_num_threads(before)
 
 
-@pytest.mark.usefixtures("bfloat16_units")
-def test_auto_lowers_products_of_large_classifiers():
+def test_auto_lowers_products_of_large_classifiers(feign_cpu):
     """If the device has units for it, and the gradient's sums are known to be in float32."""
+    feign_cpu(amx_bf16=True)
     how = {"gradient": taskres_gradient, "device": "cpu"}
     X, y, t = problem(dtype=np.float32)
     assert_same(run(X, y, t, **how), run(X, y, t, precision="float32", **how), atol=0)
@@ -454,10 +454,10 @@ def test_auto_lowers_products_of_large_classifiers():
     assert_same(run(X, y, t, **without), run(X, y, t, precision="float32", **without), atol=0)
 
 
-@pytest.mark.usefixtures("bfloat16_units")
 @pytest.mark.parametrize(("n_classes", "is_lowered"), [(63, False), (64, True)])
-def test_auto_lowers_products_from_64_classes_on(n_classes, is_lowered):
+def test_auto_lowers_products_from_64_classes_on(feign_cpu, n_classes, is_lowered):
     """On a CPU the documented 32 768 elements, 64 classes of 512, are lowered, and no fewer."""
+    feign_cpu(amx_bf16=True)
     X, y, t = problem(n_rows=2 * n_classes, n_classes=n_classes, d=512, dtype=np.float32)
     how = {"gradient": taskres_gradient, "device": "cpu", "max_epochs": 1}
     actual, full = (run(X, y, t, precision=p, **how).parameters["x"] for p in ("auto", "float32"))

@@ -53,7 +53,7 @@ def export_onnx(pipeline: Any, path: str | os.PathLike) -> None:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     export_onnx(model.fit(images, y), f"{folder}/digits.onnx")
     """
-    from .._clip.backends.engines import require
+    from .._clip.backends.engines import find_engine, require
 
     featurizer, classifier = parts_of(pipeline)
     if featurizer is None:
@@ -68,7 +68,7 @@ def export_onnx(pipeline: Any, path: str | os.PathLike) -> None:
         raise ValueError(
             f"Labels must be strings or numbers to be written into a file. Got {head.classes[0]!r}."
         )
-    require("onnx", converting=True)
+    require(find_engine("onnx"), converting=True)
     content = _exported(featurizer, head)
     with written_whole(path) as part:
         part.write_bytes(content)

@@ -65,9 +65,9 @@ def is_installed(name: str) -> bool:
     return not _missing(find_engine(name).PACKAGES)
 
 
-def require(name: str, *, converting: bool = False) -> None:
+def require(engine: Engine, *, converting: bool = False) -> None:
     """Raise an ImportError that names the extra, unless an engine's packages are installed."""
-    engine = find_engine(name)
+    name = engine.NAME
     missing = _missing(engine.PACKAGES + (engine.CONVERTING if converting else ()))
     if missing:
         what = f"Converting a model for backend={name!r}" if converting else f"backend={name!r}"
@@ -82,7 +82,7 @@ def _missing(packages):
 
 
 def load_engine(
-    name: str,
+    engine: Engine,
     model: tuple[str, str | None],
     identity: ModelIdentity,
     precision: str,
@@ -92,8 +92,8 @@ def load_engine(
 
     Parameters
     ----------
-    name : {"openvino", "onnx"}
-        The engine.
+    engine : Engine
+        What computes. Its encoders are kept for the process under its name.
     model : pair of (str, str or None)
         `model_name` and `pretrained`, as `find_model` takes them.
     identity : ModelIdentity
@@ -114,11 +114,12 @@ def load_engine(
     ImportError
         If the engine is not installed, or what converting needs is not.
     """
-    require(name)
-    key = name, identity.fingerprint(precision), n_threads(), towers.root  # each folder has its own
+    require(engine)
+    # Each folder gets its own tower, so that an encoder is of one folder.
+    key = engine.NAME, identity.fingerprint(precision), n_threads(), towers.root
     with _loading:  # whoever comes second waits, and finds the encoder loaded
         if key not in _LOADED:
-            work = _Conversion(find_engine(name), model, identity, precision, towers)
+            work = _Conversion(engine, model, identity, precision, towers)
             _LOADED[key] = EngineEncoder(identity, work.run())
             while len(_LOADED) > _KEPT_ENCODERS:
                 del _LOADED[next(iter(_LOADED))]
@@ -165,7 +166,7 @@ class _Conversion:
         run = self._of_kept()
         if run is not None:
             return run
-        require(self.engine.NAME, converting=True)
+        require(self.engine, converting=True)
         with self.towers.alone(self.identity, self.engine.NAME):
             run = self._of_kept()  # by whoever had the lock before
             return self._of_new() if run is None else run

@@ -3,7 +3,7 @@
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ..._cpu import has_bfloat16_units
@@ -70,11 +70,13 @@ def plan_encoding(
     ImportError
         If a backend that is asked for by name is not installed.
     """
-    engine = _automatic(device, precision) if backend == "auto" else backend
+    engine = backend
+    if backend == "auto":
+        engine = fastest_backend(device, precision, filter(is_installed, _ENGINES))
     if engine == "torch":
         return _plan_torch(model, device, precision, load_torch)
     if backend != "auto":
-        require(backend)
+        require(find_engine(backend))
         _check_device(backend, device)
     kept = towers()
     identity = _identity(model, kept)
@@ -85,7 +87,7 @@ def plan_encoding(
         if backend == "auto" and not is_worth_it:
             return load_torch()
         try:
-            return load_engine(engine, model, identity, precision, kept)
+            return load_engine(find_engine(engine), model, identity, precision, kept)
         except NotConvertedError as error:
             if backend != "auto":
                 raise
@@ -117,14 +119,24 @@ def _identity(model, towers):
     return identity
 
 
-def _automatic(device, precision):
-    """Return the fastest backend that there is for a device: torch on a GPU, or an engine."""
+def fastest_backend(device: Any, precision: str, engines: Iterable[str]) -> str:
+    """Return the fastest backend that there is for a device: torch on a GPU, or an engine.
+
+    Parameters
+    ----------
+    device, precision : object, str
+        As in CLIPFeaturizer.
+    engines : iterable of str
+        Names of those that are installed, the fastest first.
+
+    Returns
+    -------
+    str
+    """
     if not _is_cpu(device):
         return "torch"
-    for engine in _ENGINES:
-        if is_installed(engine) and _wanted(precision) in find_engine(engine).PRECISIONS:
-            return engine
-    return "torch"
+    can = (name for name in engines if _wanted(precision) in find_engine(name).PRECISIONS)
+    return next(can, "torch")
 
 
 def _wanted(precision):

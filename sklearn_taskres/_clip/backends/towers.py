@@ -23,9 +23,9 @@ _MANIFEST = "manifest.json"
 #: Seconds to wait for whoever converts the same tower.
 _LOCK_SECONDS = 600
 #: A file younger than this may be rewritten without a trace in its times.
-_RACY_SECONDS = 2
+RACY_SECONDS = 2
 #: Bytes of a file that one thread reads at once.
-_PART_BYTES = 1 << 23
+PART_BYTES = 1 << 23
 
 
 class Towers:
@@ -59,10 +59,30 @@ class Towers:
             return None
         return None
 
-    def remember(self, model_name: str, pretrained: str | None, identity: ModelIdentity) -> None:
-        """Note who a model is, for processes that are to find its tower without open_clip."""
+    def remember(
+        self,
+        model_name: str,
+        pretrained: str | None,
+        identity: ModelIdentity,
+        *,
+        racy_seconds: float = RACY_SECONDS,
+    ) -> None:
+        """Note who a model is, for processes that are to find its tower without open_clip.
+
+        Parameters
+        ----------
+        model_name : str
+            As `find_model` takes it.
+        pretrained : str or None
+            As `find_model` takes it.
+        identity : ModelIdentity
+            What it found.
+        racy_seconds : float, default=2
+            Age from which on files are trusted to show in their times that they were rewritten.
+            Of a model with a younger file nothing is noted.
+        """
         changed = [max(stamp[-2:]) for stamp in model_stamps(model_name, pretrained)]
-        if any(time.time_ns() - at < _RACY_SECONDS * 1e9 for at in changed):
+        if any(time.time_ns() - at < racy_seconds * 1e9 for at in changed):
             return
         about = identity.as_json()
         content = json.dumps({"identity": about, "digest": _digest_of(about)})
@@ -190,10 +210,10 @@ def _file_digest(path):
     def digest_at(start):
         with path.open("rb") as file:
             file.seek(start)
-            return hashlib.sha256(file.read(_PART_BYTES)).digest()
+            return hashlib.sha256(file.read(PART_BYTES)).digest()
 
     with ThreadPoolExecutor() as pool:
-        parts = pool.map(digest_at, range(0, path.stat().st_size, _PART_BYTES))
+        parts = pool.map(digest_at, range(0, path.stat().st_size, PART_BYTES))
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
 

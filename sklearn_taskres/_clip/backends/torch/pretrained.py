@@ -183,7 +183,7 @@ def find_model(model_name: str, pretrained: str | os.PathLike[str] | None) -> Mo
         If a configuration would have to be downloaded and cannot be.
     """
     if model_name == BUNDLED:
-        return _bundled_source()
+        return bundled_source()
     if model_name.startswith("local-dir:"):
         return _folder_source(model_name, model_folder(model_name))
     if model_name.startswith("hf-hub:"):
@@ -191,12 +191,13 @@ def find_model(model_name: str, pretrained: str | os.PathLike[str] | None) -> Mo
     return _architecture_source(model_name, model_name.replace("/", "-"), pretrained)
 
 
-def _bundled_source():
-    config_path = _BUNDLED_FOLDER / f"{BUNDLED}.json"
-    weights = _BUNDLED_FOLDER / f"{BUNDLED}.safetensors"
+def bundled_source(folder: Path = _BUNDLED_FOLDER) -> ModelSource:
+    """Return what comes with the package; raise ModelUnavailableError if `folder` lacks it."""
+    config_path = folder / f"{BUNDLED}.json"
+    weights = folder / f"{BUNDLED}.safetensors"
     if not (config_path.is_file() and weights.is_file()):
         raise ModelUnavailableError(
-            f"The files of the bundled model {BUNDLED!r} are missing from {_BUNDLED_FOLDER}. "
+            f"The files of the bundled model {BUNDLED!r} are missing from {folder}. "
             f"Install the package again."
         )
     config, preprocessing = _read_config(config_path)
