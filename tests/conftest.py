@@ -35,6 +35,9 @@ _MODEL_FILES = {
 }
 _MODEL_FIXTURES = {"clip_writer", "make_clip", "tiny_clip"}
 
+#: What tests have called at an event of the interpreter, by its name.
+_LISTENERS: dict = {}
+
 _VIT = {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8}
 _TEXT = {"context_length": 24, "vocab_size": 49408, "width": 12, "heads": 2, "layers": 1}
 _RESNET = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}
@@ -164,6 +167,44 @@ def unwarned():
 def empty_memory_cache():
     """Each test starts with nothing in the memory of the process."""
     EmbeddingCache("memory").clear()
+
+
+def _tell(event, arguments):
+    for listener in _LISTENERS.get(event, ()):
+        listener(*arguments)
+
+
+@functools.cache
+def _listen():
+    sys.addaudithook(_tell)  # once, as it can't be taken away
+
+
+@pytest.fixture
+def on_event():
+    """Take the name of an event of `sys.addaudithook` and what is called just before it happens.
+
+    If that raises, it does not happen.
+    """
+
+    def on_event(event, listener):
+        _LISTENERS.setdefault(event, []).append(listener)
+
+    _listen()
+    yield on_event
+    _LISTENERS.clear()
+
+
+@pytest.fixture
+def opened(on_event, tmp_path):
+    """Images below `tmp_path` that are opened, in order; the files of a cache are none."""
+    paths = []
+
+    def listener(path, *_):
+        if isinstance(path, str) and path.startswith(str(tmp_path)) and "sqlite" not in path:
+            paths.append(Path(path))
+
+    on_event("open", listener)
+    return paths
 
 
 @pytest.fixture(scope="session")

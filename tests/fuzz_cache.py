@@ -90,8 +90,8 @@ class Folders:
         self.sound, self.hot, self.used = (Path(scratch, name) for name in ("sound", "hot", "used"))
         cache = EmbeddingCache(self.sound)
         cache.put(self.keys[:N_KEPT], self.rows[:N_KEPT])
-        cache._store().write(DIGESTS, self.digests)
-        cache._store().claim(self.keys[:9], b"someone", 60)
+        cache.store().write(DIGESTS, self.digests)
+        cache.store().claim(self.keys[:9], b"someone", 60)
         (file,) = self.sound.rglob("embeddings.sqlite")
         db = sqlite3.connect(file, isolation_level=None)
         db.execute("PRAGMA cache_size = 2")
@@ -132,7 +132,7 @@ def use(folders, cache, rng, counts):
         got, found = cache.get(keys, WIDTH)
         assert (got[found] == rows[found]).all(), "a wrong embedding"
         known = {}
-        cache._store().read(DIGESTS, list(folders.digests), 32, known.__setitem__)
+        cache.store().read(DIGESTS, list(folders.digests), 32, known.__setitem__)
         wrong = [key for key, value in known.items() if folders.digests.get(key, value) != value]
         assert not wrong, "a wrong digest"
         counts["values read"] += int(found.sum()) + len(known)
@@ -141,10 +141,10 @@ def use(folders, cache, rng, counts):
         check,
         lambda: cache.entries,
         lambda: cache.size,
-        lambda: cache._store().claim(keys[5:20], b"else", 60),
+        lambda: cache.store().claim(keys[5:20], b"else", 60),
         lambda: cache.put(keys[250:], rows[250:]),
         check,
-        lambda: cache._store().release(b"else"),
+        lambda: cache.store().release(b"else"),
         lambda: cache.evict(100_000),
         check,
     ]

@@ -2,10 +2,11 @@
 
 import contextlib
 import copy
-import functools
 import hashlib
 import io
+import itertools
 import multiprocessing
+import multiprocessing.connection
 import os
 import pickle
 import random
@@ -28,12 +29,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.base import BaseEstimator, clone
+from stores import CacheOf, Clock
 
 from sklearn_taskres import _messages
-from sklearn_taskres._clip import cache as cache_module
-from sklearn_taskres._clip import digests as digests_module
 from sklearn_taskres._clip.cache import EmbeddingCache, as_cache
-from sklearn_taskres._clip.digests import content_digest, embedding_keys, text_digest
+from sklearn_taskres._clip.digests import content_digest, embedding_keys, file_key, text_digest
 from sklearn_taskres._clip.images import read_image
 from sklearn_taskres._clip.stores import memory, sqlite
 from sklearn_taskres._clip.stores.process import has_ended, new_owner
@@ -43,23 +43,11 @@ HOME = "sklearn-taskres-cache-v1"
 posix_only = pytest.mark.skipif(os.name == "nt", reason="needs fork and POSIX signals")
 
 
-@pytest.fixture(autouse=True)
-def fresh_process(monkeypatch):
-    """No test sees the entries or the warnings of another, or waits for the disk."""
-    pragmas = (*sqlite._PRAGMAS, "synchronous = OFF")  # only power failures tell
-    monkeypatch.setattr(sqlite, "_PRAGMAS", pragmas)
-    memory.MEMORY.clear()
-    _messages._GIVEN.clear()
-    sqlite._FAILED.clear()
-    yield
-    memory.MEMORY.clear()
-    memory.MEMORY.max_bytes = memory.MEMORY_BYTES
-
-
 @pytest.fixture
 def no_racy_files(monkeypatch):
-    """Files of this very moment are trusted, so that tests need not wait."""
-    monkeypatch.setattr(digests_module, "_RACY_NS", -(10**12))
+    """Files of this very moment seem to be a minute old, so that tests need not wait."""
+    time_ns = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: time_ns() + 60 * 10**9)
 
 
 @pytest.fixture(params=["memory", "folder"])
@@ -279,41 +267,35 @@ def test_collected_puts_survive_an_interrupt(cache):
 # claims ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock that tests set, as a list of one number."""
-    now = [1e9]
-    monkeypatch.setattr(time, "time", lambda: now[0])
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    return now
-
-
-def test_a_claim_has_one_owner_until_it_is_released_or_runs_out(cache, clock):
+@pytest.mark.parametrize("kind", ["memory", "folder"])
+def test_a_claim_has_one_owner_until_it_is_released_or_runs_out(tmp_path, kind):
     """Others get what is left; renewing keeps a claim, and its end gives it to the next."""
-    store, keys = cache._store(), [key(i) for i in range(6)]
+    clock, keys = Clock(), [key(i) for i in range(6)]
     a, b = b"a" * 16, b"b" * 16
+    store = memory.MemoryStore(clock=clock) if kind == "memory" else folder_store(tmp_path, clock)
     assert store.claim(keys[:4], a, 10) == set(keys[:4])
     assert store.claim(keys, b, 10) == set(keys[4:])
     assert store.claim(keys[:2], a, 10) == set(keys[:2])  # its own again
     store.release(b)
     assert store.claim(keys[4:], a, 10) == set(keys[4:])
-    clock[0] += 9
+    clock.now += 9
     assert store.claim((), a, 10) == set()
-    clock[0] += 9
+    clock.now += 9
     assert store.claim(keys, b, 10) == set()
-    clock[0] += 2
+    clock.now += 2
     assert store.claim(keys, b, 10) == set(keys)
     store.release(a)  # which woke up, and has nothing any more
     assert store.claim(keys, a, 10) == set()
 
 
-def test_a_clock_that_jumps_keeps_nobody_waiting(tmp_path, clock):
+def test_a_clock_that_jumps_keeps_nobody_waiting(tmp_path):
     """A claim from the future, as after a clock was set back, or of many years, is not believed."""
-    store = EmbeddingCache(tmp_path)._store()
+    clock = Clock()
+    store = folder_store(tmp_path, clock)
     assert store.claim([key(1)], b"a", 10) == {key(1)}
-    clock[0] -= 3600
+    clock.now -= 3600
     assert store.claim([key(1)], b"b", 10) == {key(1)}
-    clock[0] += 1e6
+    clock.now += 1e6
     assert store.claim([key(1)], b"a", 1e9) == {key(1)}
     assert store.claim([key(1)], b"b", 10) == {key(1)}
 
@@ -323,10 +305,10 @@ def test_damaged_claims_cost_nothing(tmp_path, damage):
     """Claims that can't be read are begun anew, and the embeddings stay where they are."""
     cache = EmbeddingCache(tmp_path)
     put(cache, [1])
-    assert cache._store().claim([key(1)], b"a", 10) == {key(1)}
+    assert cache.store().claim([key(1)], b"a", 10) == {key(1)}
     database(cache).with_name("claims.sqlite").write_bytes(damage)
-    assert cache._store().claim([key(1)], b"b", 10) == {key(1)}
-    assert cache._store().claim([key(1)], b"a", 10) == set()
+    assert cache.store().claim([key(1)], b"b", 10) == {key(1)}
+    assert cache.store().claim([key(1)], b"a", 10) == set()
     assert kept(cache, [1]) == {1}
 
 
@@ -334,9 +316,9 @@ def test_damaged_claims_cost_nothing(tmp_path, damage):
 def test_a_child_does_not_wait_for_threads_that_it_does_not_have():
     """Claims in memory end with a fork."""
     cache = EmbeddingCache()
-    assert cache._store().claim([key(1)], b"a", 60) == {key(1)}
-    assert in_child(lambda: cache._store().claim([key(1)], b"b", 60)) == {key(1)}
-    cache._store().release(b"a")
+    assert cache.store().claim([key(1)], b"a", 60) == {key(1)}
+    assert in_child(lambda: cache.store().claim([key(1)], b"b", 60)) == {key(1)}
+    cache.store().release(b"a")
 
 
 # bounds ---------------------------------------------------------------------------------------
@@ -401,19 +383,6 @@ def test_bounded_folder_stays_bounded(tmp_path):
 # digests --------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def opened(monkeypatch):
-    """Paths that are digested, in order."""
-    calls = []
-
-    def spy(image):
-        calls.append(image)
-        return content_digest(image)
-
-    monkeypatch.setattr(digests_module, "content_digest", spy)
-    return calls
-
-
 def write_files(folder, n=5):
     folder.mkdir()
     paths = [folder / f"{i}.bin" for i in range(n)]
@@ -446,16 +415,27 @@ def test_a_moved_folder_stays_warm(cache, tmp_path, opened):
     assert len(opened) == 5
 
 
+def until_it_shows(change, path):
+    """Change a file until the kernel's clock has ticked, so that its times are others."""
+    before, ends = path.stat().st_ctime_ns, time.monotonic() + 60
+    while path.stat().st_ctime_ns == before:
+        change()
+        assert time.monotonic() < ends, "the clock stands still"
+
+
 @pytest.mark.usefixtures("no_racy_files")
 def test_a_replaced_image_is_never_stale(cache, tmp_path):
     """Another content of the same size and mtime, written in place or moved in, is seen."""
     (path,) = write_files(tmp_path / "images", 1)
     times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
     seen = {cache.digests([path])[0]}
-    for content in [b"CONTENT 0", b"CoNtEnT 0"]:
-        time.sleep(0.02)  # a tick of the kernel's clock
+
+    def write(content):
         path.write_bytes(content)
         os.utime(path, ns=times)
+
+    for content in [b"CONTENT 0", b"CoNtEnT 0"]:
+        until_it_shows(lambda content=content: write(content), path)
         seen.add(cache.digests([path])[0])
     other = tmp_path / "other"
     other.write_bytes(b"cOnTeNt 0")
@@ -470,8 +450,7 @@ def test_a_touched_image_keeps_its_digest(cache, tmp_path, opened):
     """Touching costs a second look and changes nothing."""
     (path,) = write_files(tmp_path / "images", 1)
     digests = cache.digests([path])
-    time.sleep(0.02)
-    path.touch()
+    until_it_shows(path.touch, path)
     opened.clear()
     assert cache.digests([path]) == digests
     assert opened == [path]
@@ -480,10 +459,10 @@ def test_a_touched_image_keeps_its_digest(cache, tmp_path, opened):
 def test_a_young_file_is_not_trusted(cache, tmp_path, opened):
     """Two writes in one tick of the clock leave equal times, so young files are read again."""
     (path,) = write_files(tmp_path / "images", 1)
-    stamps = {digests_module.file_key(path, b"")}
+    stamps = {file_key(path, b"")}
     first = cache.digests([path])
     path.write_bytes(b"CONTENT 0")
-    stamps.add(digests_module.file_key(path, b""))  # often the same: this is why
+    stamps.add(file_key(path, b""))  # often the same: this is why
     assert cache.digests([path]) != first
     opened.clear()
     cache.digests([path])
@@ -491,25 +470,25 @@ def test_a_young_file_is_not_trusted(cache, tmp_path, opened):
 
 
 @pytest.mark.usefixtures("no_racy_files")
-def test_a_file_that_changes_while_it_is_read_is_not_recorded(cache, tmp_path, monkeypatch):
+def test_a_file_that_changes_while_it_is_read_is_not_recorded(cache, tmp_path, on_event):
     """A folder that is swapped between looking and reading, and back, leaves nothing stale."""
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:
         write_files(folder, 1)[0].write_bytes(folder.name.encode())
     link = tmp_path / "link"
+    path, swaps = link / "0.bin", iter([True])
+
+    def swap(opened, *_):
+        if opened == str(path) and next(swaps, False):
+            link.unlink()
+            link.symlink_to(folders[1])
+
     link.symlink_to(folders[0])
-
-    def swapped(image):
-        link.unlink()
-        link.symlink_to(folders[1])
-        return content_digest(image)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(digests_module, "content_digest", swapped)
-        assert cache.digests([link / "0.bin"]) == [content_digest(b"b")]
+    on_event("open", swap)
+    assert cache.digests([path]) == [content_digest(b"b")]
     link.unlink()
     link.symlink_to(folders[0])
-    assert cache.digests([link / "0.bin"]) == [content_digest(b"a")]
+    assert cache.digests([path]) == [content_digest(b"a")]
 
 
 def test_what_cannot_be_read_has_no_digest(cache, tmp_path):
@@ -644,17 +623,20 @@ def test_workers_share_a_folder(tmp_path, backend):
 
 
 WORKERS = """
-import sys, time, warnings
-from pathlib import Path
+import socket, sys, threading, warnings
 
 import joblib
 import numpy as np
 from sklearn_taskres import EmbeddingCache
 
-def messages(location, folder, name):
-    (folder / name).touch()
-    while len(list(folder.iterdir())) < 2:  # until both workers are at it
-        time.sleep(0.01)
+def introduce(server):
+    workers = [server.accept()[0] for _ in range(2)]
+    for worker in workers:
+        worker.send(b"!")
+
+def messages(location, address):
+    if address is not None:
+        socket.create_connection(address, timeout=250).recv(1)  # until both workers are at it
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for key in (b"1" * 20, b"2" * 20):
@@ -662,9 +644,10 @@ def messages(location, folder, name):
     return [str(w.message) for w in caught]
 
 if __name__ == "__main__":
-    meeting, location = Path(sys.argv[1]), sys.argv[2]
-    jobs = [joblib.delayed(messages)(location, meeting, name) for name in "ab"]
-    print(*joblib.Parallel(2)(jobs), messages(location, meeting, "c"))
+    location, server = sys.argv[1], socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=introduce, args=[server], daemon=True).start()
+    jobs = [joblib.delayed(messages)(location, server.getsockname())] * 2
+    print(*joblib.Parallel(2)(jobs), messages(location, None))
 """
 
 
@@ -672,9 +655,8 @@ if __name__ == "__main__":
 def test_memory_in_workers_is_warned_of_once(location, tmp_path):
     """The first worker says that a folder would be shared; with a folder nobody says anything."""
     (tmp_path / "workers.py").write_text(WORKERS)
-    (tmp_path / "meeting").mkdir()
     done = subprocess.run(  # noqa: S603 (our own code)
-        [sys.executable, "workers.py", "meeting", location],
+        [sys.executable, "workers.py", location],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -694,22 +676,27 @@ def test_memory_in_workers_is_warned_of_once(location, tmp_path):
         ("Dask Worker process (from Nanny)", True),
     ],
 )
-def test_numbered_workers_leave_the_warning_to_the_first(name, speaks, monkeypatch):
+def test_numbered_workers_leave_the_warning_to_the_first(name, speaks):
     """A worker that is not numbered speaks for itself."""
-    monkeypatch.setattr(_messages, "_GIVEN", set())
-    monkeypatch.setattr(multiprocessing, "parent_process", multiprocessing.current_process)
-    monkeypatch.setattr(multiprocessing.current_process(), "name", name)
+    said = in_child(messages_of_a_put, name=name)
+    assert ["Name a folder" in message for message in said] == [True] * speaks
+
+
+def messages_of_a_put():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         put(EmbeddingCache("memory"), [1])
-    assert ["Name a folder" in str(w.message) for w in caught] == [True] * speaks
+    return [str(w.message) for w in caught]
 
 
-def in_child(function, *args):
-    """Return function(*args) as a forked child computes it."""
-    context = multiprocessing.get_context("fork")
+def in_child(function, *args, name=None):
+    """Return function(*args) as a child called `name` computes it; it is forked if that is there.
+
+    Where it is not, `function` must be one of this module.
+    """
+    context = multiprocessing.get_context("fork" if hasattr(os, "fork") else None)
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=lambda: there.send(function(*args)))
+    process = context.Process(target=send_result, args=(there, function, *args), name=name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads: on purpose
         process.start()
@@ -721,6 +708,10 @@ def in_child(function, *args):
         process.join(60)
         process.close()
         here.close()
+
+
+def send_result(there, function, *args):
+    there.send(function(*args))
 
 
 @posix_only
@@ -745,34 +736,44 @@ def test_a_fork_in_the_middle_of_writing_is_safe(tmp_path):
     assert kept(cache, range(100)) == set(range(100))
 
 
-def write_for_ever(cache, start):
-    while True:
-        for first in range(start, start + 400, 25):
-            put(cache, range(first, first + 25))
-            time.sleep(0.001)  # SQLite's queue is not a fair one
+def write_for_ever(cache, start, parent):
+    for first in itertools.cycle(range(start, start + 400, 25)):
+        put(cache, range(first, first + 25))
+        parent.send(first)
+        parent.recv()  # lets others write: SQLite's queue is not a fair one
 
 
 @pytest.mark.slow
 @posix_only
 def test_killed_writers_leave_nothing_wrong(tmp_path):
-    """After SIGKILL at 20 random moments with 4 writers, entries are right and writing goes on."""
+    """After SIGKILL of 20 out of 4 writers at a time, entries are right and writing goes on."""
     cache = EmbeddingCache(tmp_path)
     context = multiprocessing.get_context("fork")
     rng = random.Random(0)  # noqa: S311
-    writers = []
+    writers, pipes = [], []
     for _ in range(20):
         while len(writers) < 4:
-            start = 100 * len(writers)
-            writers.append(context.Process(target=write_for_ever, args=(cache, start), daemon=True))
+            here, there = context.Pipe()
+            args = cache, 100 * len(writers), there
+            writers.append(context.Process(target=write_for_ever, args=args, daemon=True))
             writers[-1].start()
-        time.sleep(rng.random() / 10)
-        victim = writers.pop(rng.randrange(4))
-        victim.kill()
+            there.close()
+            pipes.append(here)
+        for _ in range(rng.randrange(1, 20)):
+            written = multiprocessing.connection.wait(pipes, timeout=60)
+            assert written, "nobody writes"
+            for pipe in written:
+                pipe.recv()
+                pipe.send("go on")
+        victim = rng.randrange(4)  # in the middle of writing, or waiting for others to end it
+        writers[victim].kill()
         kept(cache, range(800))
-        victim.join()
-    for writer in writers:
+        writers.pop(victim).join()
+        pipes.pop(victim).close()
+    for writer, pipe in zip(writers, pipes, strict=True):
         writer.kill()
         writer.join()
+        pipe.close()
     with contextlib.closing(sqlite3.connect(database(cache), timeout=0)) as db:
         db.execute("BEGIN IMMEDIATE")  # nobody's lock is left
     assert len(kept(cache, range(800))) > 25
@@ -914,7 +915,7 @@ def test_a_schema_that_is_no_text_heals(tmp_path):
     assert kept(cache, [1]) == {1}
 
 
-def test_hostile_values_are_not_read(tmp_path, monkeypatch):
+def test_hostile_values_are_not_read(tmp_path, on_event):
     """Values, keys and checksums of another size stay on disk; only the right ones are read."""
     cache = EmbeddingCache(tmp_path)
     put(cache, range(6))
@@ -922,14 +923,13 @@ def test_hostile_values_are_not_read(tmp_path, monkeypatch):
     execute(cache, "UPDATE embeddings SET checksum = zeroblob(9000000) WHERE rowid = 2")
     execute(cache, "UPDATE embeddings SET key = zeroblob(100000) WHERE rowid = 3")
     sizes = []
-    select = sqlite._select
 
-    def spy(db, query, values):
-        found = select(db, query, values)
-        sizes.extend(len(cell) for cells in found for cell in cells if isinstance(cell, bytes))
-        return found
+    def note_sizes(_, cells):
+        if not any(isinstance(cell, bytes) and b"CREATE" in cell for cell in cells):  # the schema
+            sizes.extend(len(cell) for cell in cells if isinstance(cell, bytes))
+        return cells
 
-    monkeypatch.setattr(sqlite, "_select", spy)
+    on_event("sqlite3.connect/handle", lambda db: setattr(db, "row_factory", note_sizes))
     assert kept(cache, range(6)) == {3, 4, 5}
     assert max(sizes) == D * 4
 
@@ -946,14 +946,17 @@ def test_rowids_at_their_ends_can_be_evicted(tmp_path, rowid):
     assert cache.entries == 0
 
 
-def test_a_row_that_is_too_long_is_not_kept(tmp_path, monkeypatch):
+def test_a_row_that_is_too_long_is_not_kept(tmp_path):
     """It does not harm the rows next to it, nor the database."""
-    monkeypatch.setattr(sqlite, "LARGEST_VALUE", D * 4)
     cache = EmbeddingCache(tmp_path)
     put(cache, [1])
-    cache.put([key(2)], [row(2, D + 1)])
+    cache.put([key(2)], np.ones((1, 2**20 + 1), dtype=np.float32))
     assert kept(cache, [1, 2]) == {1}
     assert cache.entries == 1
+    cache.put([key(2)], np.ones((1, 2**20), dtype=np.float32))  # the longest that is kept
+    rows, found = cache.get([key(2)], 2**20)
+    assert found.all()
+    assert (rows == 1).all()
 
 
 def test_a_key_that_is_too_long_is_not_kept(tmp_path):
@@ -1011,83 +1014,92 @@ def test_a_working_folder_that_is_gone(tmp_path):
 # others that hold a lock ----------------------------------------------------------------------
 
 
-def limit_folders(monkeypatch, **limits):
-    """Let stores in folders have other limits than they have by default."""
-    limited = functools.partial(sqlite.FolderStore, limits=sqlite.Limits(**limits))
-    monkeypatch.setattr(cache_module, "FolderStore", limited)
+PATIENCE = sqlite.Limits().patience
+
+
+def folder_store(folder, clock, **limits):
+    """A store that goes by a clock of the test's, within other limits than are usual."""
+    return sqlite.FolderStore(Path(folder), None, sqlite.Limits(clock=clock, **limits))
 
 
 @pytest.fixture
-def locked(tmp_path, monkeypatch):
-    """A cache whose database somebody else has locked and does not unlock."""
-    limit_folders(monkeypatch, patience=0.2)
+def clock():
+    """What the process goes by that finds a database locked."""
+    return Clock()
+
+
+@pytest.fixture
+def other(tmp_path):
+    """A connection of somebody else, who has locked the database and does not unlock it."""
     cache = EmbeddingCache(tmp_path)
     put(cache, range(10))
     with contextlib.closing(sqlite3.connect(database(cache), isolation_level=None)) as db:
         db.execute("BEGIN EXCLUSIVE")
-        yield cache
+        yield db
 
 
-def test_a_lock_costs_one_patience(locked, monkeypatch):
+@pytest.fixture
+def locked(other, tmp_path, clock):
+    """The cache of that database."""
+    return CacheOf(tmp_path, folder_store(tmp_path, clock, patiences=2))
+
+
+def touch(cache):
+    """Do to a database what others do that write."""
+    times = os.stat(database(cache)).st_mtime_ns + 10**9
+    os.utime(database(cache), ns=(times, times))
+
+
+def test_a_lock_costs_one_patience(locked, clock):
     """After the first call no other waits, and there is one warning; later it is tried again."""
-
-    def interrupted(_):
-        raise InterruptedError
-
-    with one_warning("has been locked by another process"):
+    begun = clock.now
+    with one_warning(f"has been locked by another process for {PATIENCE:.0f} seconds"):
         assert kept(locked, range(10)) == set()
-        limit_folders(monkeypatch, patience=600, wait=interrupted)
+        waited = clock.now
+        assert waited == begun + PATIENCE
         for _ in range(50):
             put(locked, range(10))
             assert kept(locked, range(10)) == set()
-            assert locked._store().claim([key(1)], b"a", 10) == {key(1)}
-    sqlite._FAILED.update(dict.fromkeys(sqlite._FAILED, 0.0))  # three minutes have passed
-    with pytest.raises(InterruptedError):
-        kept(locked, range(10))
+            assert locked.store().claim([key(1)], b"a", 10) == {key(1)}
+        assert clock.now == waited
+    clock.now += 180
+    assert kept(locked, range(10)) == set()
+    assert clock.now == waited + 180 + PATIENCE
 
 
-def test_others_that_go_on_writing_are_waited_for(tmp_path, monkeypatch):
+def test_others_that_go_on_writing_are_waited_for(locked, clock, other):
     """SQLite has no queue: a call that is overtaken for longer than its patience gets its turn."""
-    limit_folders(monkeypatch, patience=0.2)
-    cache = EmbeddingCache(tmp_path)
-    put(cache, range(10))
-    overtaken_until = time.monotonic() + 0.5
-    with contextlib.closing(sqlite3.connect(database(cache), isolation_level=None)) as db:
-        db.execute("BEGIN EXCLUSIVE")
+    begun = clock.now
 
-        def overtake(_):
-            times = os.stat(database(cache)).st_mtime_ns + 10**9
-            os.utime(database(cache), ns=(times, times))
-            if time.monotonic() > overtaken_until and db.in_transaction:
-                db.execute("ROLLBACK")
+    def overtake():
+        touch(locked)
+        if clock.now > begun + 1.5 * PATIENCE and other.in_transaction:
+            other.execute("ROLLBACK")
 
-        limit_folders(monkeypatch, patience=0.2, wait=overtake)
-        assert kept(cache, range(10)) == set(range(10))
+    clock.meanwhile = overtake
+    assert kept(locked, range(10)) == set(range(10))
+    assert clock.now > begun + PATIENCE
 
 
-def test_waiting_for_writers_ends(locked, monkeypatch):
+def test_waiting_for_writers_ends(locked, clock):
     """A lock that is never given back is given up, even if somebody touches the file for ever."""
-
-    def touch(_):
-        times = os.stat(database(locked)).st_mtime_ns + 10**9
-        os.utime(database(locked), ns=(times, times))
-
-    limit_folders(monkeypatch, patience=0.2, patiences=2, wait=touch)
+    begun, clock.meanwhile = clock.now, lambda: touch(locked)
     with one_warning("has been locked by another process"):
         assert kept(locked, range(10)) == set()
+    assert clock.now == begun + 2 * PATIENCE
 
 
 @posix_only
-def test_waiting_for_a_lock_holds_up_nothing_else(locked, tmp_path, monkeypatch):
+def test_waiting_for_a_lock_holds_up_nothing_else(locked, clock, tmp_path):
     """While a thread waits, other caches of the process work, and a fork does."""
     waits, go_on = threading.Event(), threading.Event()
 
-    def nap(_):
+    def nap():
         waits.set()
         go_on.wait(60)
         raise InterruptedError
 
-    limit_folders(monkeypatch, patience=600, wait=nap)
+    clock.meanwhile = nap
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(kept, locked, range(10))
         try:
@@ -1101,20 +1113,20 @@ def test_waiting_for_a_lock_holds_up_nothing_else(locked, tmp_path, monkeypatch)
             go_on.set()
 
 
-def test_eviction_lets_others_in(tmp_path, monkeypatch):
+def test_eviction_lets_others_in(tmp_path):
     """Between two of its transactions another connection can take the lock."""
     cache = EmbeddingCache(tmp_path)
     for start in range(0, 6000, 1000):
         put(cache, range(start, start + 1000))
     n_taken = []
 
-    def others_turn(_):
+    def others_turn():
         with contextlib.closing(sqlite3.connect(database(cache), timeout=0)) as db:
             db.execute("BEGIN EXCLUSIVE")
             n_taken.append(1)
 
-    limit_folders(monkeypatch, rows_deleted=500, pages_freed=4, wait=others_turn)
-    cache.evict(cache.size // 4)
+    store = folder_store(tmp_path, Clock(others_turn), rows_deleted=500, pages_freed=4)
+    store.evict(cache.size // 4)
     assert len(n_taken) >= 15
 
 
@@ -1230,33 +1242,38 @@ def test_a_folder_deleted_under_way_is_made_again(tmp_path):
     assert kept(cache, range(10)) == {3}
 
 
-def test_a_folder_deleted_in_the_middle_of_a_put_is_made_again(tmp_path, monkeypatch):
+def test_a_folder_deleted_in_the_middle_of_a_put_is_made_again(tmp_path, on_event):
     """The put is tried once more if its database has gone."""
     cache = EmbeddingCache(tmp_path / "cache")
     put(cache, [1])
-    write, calls = sqlite._write, []
+    connections = []
 
-    def interfering(table, pairs, db):
-        calls.append(1)
-        if len(calls) == 1:
+    def interfere(_, cells):
+        """Clear while the first connection looks at the schema, which it does before it writes."""
+        if any(isinstance(cell, bytes) for cell in cells) and len(connections) == 1:
             cache.clear()
-        write(table, pairs, db)
+        return cells
 
-    monkeypatch.setattr(sqlite, "_write", interfering)
+    def listen(db):
+        connections.append(db)
+        db.row_factory = interfere
+
+    on_event("sqlite3.connect/handle", listen)
     put(cache, [2])
+    assert len(connections) == 2
     assert kept(cache, [1, 2]) == {2}
 
 
 @pytest.mark.parametrize("message", ["attempt to write a readonly database", "disk I/O error"])
-def test_a_database_that_fails_costs_one_warning(tmp_path, monkeypatch, message):
+def test_a_database_that_fails_costs_one_warning(tmp_path, on_event, message):
     """Whatever SQLite complains about, results are those without a cache."""
     cache = EmbeddingCache(tmp_path)
     put(cache, [1])
 
-    def fail(*args, **kwargs):
+    def fail(_):
         raise sqlite3.OperationalError(message)
 
-    monkeypatch.setattr(sqlite.sqlite3, "connect", fail)
+    on_event("sqlite3.connect", fail)
     with one_warning(f"can't be used ({message})"):
         put(cache, [2])
         assert kept(cache, [1, 2]) == set()
@@ -1336,18 +1353,25 @@ def test_another_format_is_left_alone(tmp_path):
     assert newer.read_bytes() == b"of the future"
 
 
-def test_a_journal_that_ends_is_no_reason_not_to_clear(tmp_path, monkeypatch):
+def test_a_journal_that_ends_is_no_reason_not_to_clear(tmp_path):
     """A writer may finish, and its journal go, between listing the folder and looking at it."""
     cache = EmbeddingCache(tmp_path)
     put(cache, [1])
-    listdir = os.listdir
+    journal = database(cache).with_name("embeddings.sqlite-journal")
+    journal.touch()
+    others, seen = sys.getprofile(), []
 
-    def listed_before(path):
-        is_home = Path(path).name == "sklearn-taskres-cache-v1"
-        return [*listdir(path), *(["embeddings.sqlite-journal"] if is_home else [])]
+    def end_the_journal(_, event, function):
+        if event == "c_return" and function is os.listdir:
+            seen.append(journal.exists())
+            journal.unlink(missing_ok=True)
 
-    monkeypatch.setattr(os, "listdir", listed_before)
-    cache.clear()
+    sys.setprofile(end_the_journal)
+    try:
+        cache.clear()
+    finally:
+        sys.setprofile(others)
+    assert seen[0]
     assert cache.entries == 0
 
 
@@ -1356,25 +1380,32 @@ def test_clear_does_not_harm_a_writer(tmp_path):
     """Clearing while another process puts is neither an error nor a warning there."""
     cache = EmbeddingCache(tmp_path)
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=put_for_a_second, args=(cache, sqlite._PRAGMAS))
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=put_and_tell, args=(cache, there))
     process.start()
-    while process.is_alive():
-        cache.clear()
-        time.sleep(0.1)
+    there.close()
+    n_cleared = 0
+    with contextlib.suppress(EOFError):  # the end of the other process
+        while True:
+            here.recv()
+            cache.clear()
+            n_cleared += 1
     process.join()
     assert process.exitcode == 0
     process.close()
+    here.close()
+    assert n_cleared == 200
     put(cache, range(50))
     assert kept(cache, range(50)) == set(range(50))
 
 
-def put_for_a_second(cache, pragmas):
-    sqlite._PRAGMAS = pragmas
+def put_and_tell(cache, there):
     warnings.simplefilter("error")
-    end = time.monotonic() + 1
-    while time.monotonic() < end:
+    for _ in range(100):
         put(cache, range(50))
+        there.send("put")
         kept(cache, range(50))
+        there.send("read")
 
 
 @posix_only

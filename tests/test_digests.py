@@ -1,13 +1,13 @@
 """What a file's stamp trusts, and what is refused before a byte of it is read."""
 
 import os
+import signal
 import types
 
 import pytest
 from PIL import Image
 
 from sklearn_taskres import EmbeddingCache
-from sklearn_taskres._clip import digests as digests_module
 from sklearn_taskres._clip.digests import content_digest, file_key
 
 
@@ -20,14 +20,16 @@ def path(tmp_path):
 
 @pytest.fixture
 def state(path, monkeypatch):
-    """What os.stat says about a file, to be changed."""
-    real = path.stat()
+    """What `os.stat` says about the file, to be changed: no file has a time or device at will."""
+    real, stat = path.stat(), os.stat
     names = ("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino", "st_dev")
     state = types.SimpleNamespace(**{name: getattr(real, name) for name in names})
     state.st_mtime_ns = state.st_ctime_ns = 1_700_000_000_123_456_789
-    fake = types.SimpleNamespace(**vars(os))
-    fake.stat = lambda path: state
-    monkeypatch.setattr(digests_module, "os", fake)
+
+    def stat_of(asked, *args, **kwargs):
+        return state if asked == path else stat(asked, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", stat_of)
     return state
 
 
@@ -39,49 +41,55 @@ def test_a_key_holds_the_device(path, state):
     assert file_key(path, b"") != before
 
 
-def test_a_time_of_whole_seconds_is_not_trusted(path, state, monkeypatch):
+def test_a_time_of_whole_seconds_is_not_trusted(path, state, opened):
     """Images of data sets built with fixed times repeat them: such a file is digested each time."""
-    digested = []
-
-    def spy(image):
-        digested.append(image)
-        return bytes(32)
-
-    monkeypatch.setattr(digests_module, "content_digest", spy)
     for ctime, times in [(1_700_000_000_000_000_000, 2), (1_700_000_000_123_456_789, 1)]:
         state.st_ctime_ns = ctime
         EmbeddingCache("memory").clear()
-        digested.clear()
+        opened.clear()
         for _ in range(2):
-            EmbeddingCache("memory").digests([path])
-        assert len(digested) == times
+            assert EmbeddingCache("memory").digests([path]) == [content_digest(200 * b"x")]
+        assert opened == [path] * times
 
 
-def test_a_file_larger_than_any_image_is_not_digested(path, monkeypatch):
+def test_a_file_larger_than_any_image_is_not_digested(path, opened):
     """A hole of a terabyte costs nothing: its size is looked at before it is read."""
     assert len(content_digest(path)) == 32
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
-    with pytest.raises(ValueError, match="a file of 200 bytes, larger than an image"):
+    opened.clear()
+    size = 4 * Image.MAX_IMAGE_PIXELS + 1
+    os.truncate(path, size)
+    with pytest.raises(ValueError, match=f"a file of {size} bytes, larger than an image"):
         content_digest(path)
     assert EmbeddingCache(None).digests([path]) == [None]
+    assert opened == []
 
 
-def test_an_empty_file_is_not_opened(tmp_path):
+def test_an_empty_file_is_not_opened(tmp_path, opened):
     """The files that a kernel makes up have no size, and some are waited for without end."""
     (tmp_path / "empty").touch()
+    opened.clear()
     with pytest.raises(ValueError, match="an empty file"):
         content_digest(tmp_path / "empty")
+    assert opened == []
 
 
-def test_an_alarm_is_not_swallowed(path, monkeypatch):
+def test_an_alarm_is_not_swallowed(path, on_event):
     """A timeout that the user's signal handler raises ends the pass."""
 
-    def ring(*args):
+    def ring(*_):
         raise TimeoutError("an alarm")
 
-    monkeypatch.setattr(digests_module, "_hash", ring)
-    with pytest.raises(TimeoutError, match="an alarm"):
-        EmbeddingCache(None).digests([path])
+    def at_our_file(opened, *_):
+        if opened == str(path):
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, ring)
+    on_event("open", at_our_file)
+    try:
+        with pytest.raises(TimeoutError, match="an alarm"):
+            EmbeddingCache(None).digests([path])
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_path_that_raises_has_no_key():

@@ -1,12 +1,12 @@
 """What is encoded, and how often: cache, duplicates, views and threads of the featurizers."""
 
-import functools
 import io
+import multiprocessing
 import os
 import threading
-import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -19,6 +19,8 @@ from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
+from stores import CacheOf, Clock
+from towers import watched
 
 from sklearn_taskres import (
     CLIPFeaturizer,
@@ -28,41 +30,23 @@ from sklearn_taskres import (
     UnreadableImagesError,
     make_taskres_pipeline,
 )
-from sklearn_taskres._clip import cache as cache_module
-from sklearn_taskres._clip import claims as claims_module
-from sklearn_taskres._clip.backends.torch import encoder as encoder_module
-from sklearn_taskres._clip.backends.torch.encoder import Encoder
-from sklearn_taskres._clip.stores import sqlite
+from sklearn_taskres._clip.claims import LEASE, Claims
+from sklearn_taskres._clip.stores.memory import MemoryStore
+from sklearn_taskres._clip.stores.sqlite import FolderStore, Limits
 
 posix_only = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 
 @pytest.fixture
-def encoded(monkeypatch):
-    """Counts of what reached the encoder, as lists of batch sizes: the tripwire."""
-    counts = {"images": [], "texts": [], "loads": 0}
-    encode_images, encode_texts, load = (
-        Encoder.encode_images,
-        Encoder.encode_texts,
-        Encoder.__init__,
-    )
+def encoded():
+    """Lists of the sizes of batches that reached the towers, and of parameters made: tripwires."""
+    counts = {"images": [], "texts": [], "parameters": []}
 
-    def images(self, pixels):
-        counts["images"].append(len(pixels))
-        return encode_images(self, pixels)
+    def parameter():
+        counts["parameters"].append(1)
 
-    def texts(self, prompts):
-        counts["texts"].append(len(prompts))
-        return encode_texts(self, prompts)
-
-    def init(self, *args):
-        counts["loads"] += 1
-        load(self, *args)
-
-    monkeypatch.setattr(Encoder, "encode_images", images)
-    monkeypatch.setattr(Encoder, "encode_texts", texts)
-    monkeypatch.setattr(Encoder, "__init__", init)
-    return counts
+    with watched(counts["images"].append, counts["texts"].append, parameter):
+        yield counts
 
 
 @pytest.fixture
@@ -101,33 +85,43 @@ def test_a_pipeline_keeps_both_wings_in_one_folder(tiny_clip, paths, tmp_path, e
     assert any(file.is_file() for file in folder.rglob("*"))
 
 
+class PatientCache(EmbeddingCache):
+    """A cache in a folder to which a busy machine is not a stopped process."""
+
+    def store(self):
+        return FolderStore(Path(self.location), None, Limits(patience=300))
+
+    def claims(self):
+        return Claims(self.store(), lease=300)
+
+
 @posix_only
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA cannot follow a fork")
-def test_a_parallel_search_encodes_each_image_once(tiny_clip, paths, tmp_path, monkeypatch):
+def test_a_parallel_search_encodes_each_image_once(tiny_clip, paths, tmp_path):
     """GridSearchCV with two processes and a folder: 12 encodings, whoever comes first."""
     files, y = paths
-    encode_images, log = Encoder.encode_images, tmp_path / "encoded"
+    log, both, met = tmp_path / "encoded", multiprocessing.get_context("fork").Barrier(2), set()
 
-    def slowly(self, pixels):
+    def note(n):
         with log.open("a") as file:
-            file.write(f"{os.getpid()} {len(pixels)}\n")
-        time.sleep(0.05)  # time for the other process to want the same images
-        return encode_images(self, pixels)
+            file.write(f"{os.getpid()} {n}\n")
+        if os.getpid() not in met:
+            met.add(os.getpid())
+            both.wait(timeout=120)  # for the other process to want images of the same search
 
-    monkeypatch.setattr(Encoder, "encode_images", slowly)
-    monkeypatch.setattr(claims_module, "LEASE", 300)  # a busy machine is not a stopped process
-    patient = functools.partial(sqlite.FolderStore, limits=sqlite.Limits(patience=300))
-    monkeypatch.setattr(cache_module, "FolderStore", patient)
-    clip = CLIPFeaturizer(tiny_clip, cache=tmp_path / "cache", batch_size=2, device="cpu")
+    cache = PatientCache(tmp_path / "cache")
+    clip = CLIPFeaturizer(tiny_clip, cache=cache, batch_size=2, device="cpu")
     taskres = TaskResClassifier(np.eye(2, 16), max_epochs=2, device="cpu")
     model = Pipeline([("clip", clip), ("taskres", taskres)])
     grid = {"taskres__alpha": [0.1, 0.25, 0.5, 1, 1.5, 2]}
     search = GridSearchCV(model, grid, cv=5, n_jobs=2)
     with joblib.parallel_backend("multiprocessing"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a random CLIP is at chance
-        search.fit(files, y)
+        with watched(images=note):  # by the processes that are forked
+            search.fit(files, y)
     counts = np.array([line.split() for line in log.read_text().splitlines()], dtype=int)
     assert counts[:, 1].sum() == 12
+    assert len(set(counts[:, 0])) == 2
 
 
 def test_threads_encode_each_image_once(tiny_clip, paths, encoded):
@@ -141,35 +135,39 @@ def test_threads_encode_each_image_once(tiny_clip, paths, encoded):
         assert_array_equal(rows, first)
 
 
-def test_passes_that_share_no_image_run_side_by_side(tiny_clip, paths, tmp_path, monkeypatch):
+def test_passes_that_share_no_image_run_side_by_side(tiny_clip, paths, tmp_path):
     """Each of two threads encodes while the other is in the middle of it, for one cache."""
     files, _ = paths
     both = threading.Barrier(2)
-    encode_images = Encoder.encode_images
 
-    def together(self, pixels):
+    def together(_):
         both.wait(timeout=60)  # breaks if the other has to wait for us
-        return encode_images(self, pixels)
 
     for location in ("memory", tmp_path / "cache"):
-        monkeypatch.setattr(Encoder, "encode_images", encode_images)
         clip = CLIPFeaturizer(tiny_clip, cache=location).fit(files)
         expected = CLIPFeaturizer(tiny_clip, cache=None).transform(files)
-        monkeypatch.setattr(Encoder, "encode_images", together)
-        with ThreadPoolExecutor(2) as pool:
+        with watched(images=together), ThreadPoolExecutor(2) as pool:
             first, second = pool.map(clip.transform, [files[:6], files[6:]])
         assert_allclose(np.concatenate([first, second]), expected, atol=1e-5)
 
 
 @pytest.fixture
-def short_lease(monkeypatch):
-    """Claims end soon unless they are renewed."""
-    monkeypatch.setattr(claims_module, "LEASE", 0.5)
+def clock():
+    """What stores and those who wait for others go by."""
+    return Clock()
 
 
-def held_claim(location, keys, owner=b"somebody", seconds=0.5):
+@pytest.fixture(params=["memory", "folder"])
+def store(request, tmp_path, clock):
+    """Each kind of store, going by the clock."""
+    if request.param == "memory":
+        return MemoryStore(clock=clock)
+    return FolderStore(tmp_path / "cache", None, Limits(clock=clock))
+
+
+def held_claim(store, keys):
     """What a process leaves that is stopped or killed while it encodes."""
-    return EmbeddingCache(location)._store().claim(keys, owner, seconds)
+    return store.claim(keys, b"somebody", LEASE)
 
 
 def keys_of(model, files):
@@ -180,71 +178,65 @@ def keys_of(model, files):
     return embedding_keys([content_digest(file) for file in files], fingerprint)
 
 
-@pytest.mark.usefixtures("short_lease")
-@pytest.mark.parametrize("location", ["memory", "folder"])
-def test_who_is_stopped_costs_one_lease_and_one_warning(
-    tiny_clip, paths, tmp_path, location, monkeypatch
-):
+def test_who_is_stopped_costs_one_lease_and_one_warning(tiny_clip, paths, tmp_path, store, clock):
     """All that a stopped process had claimed is encoded by others, once its claim has run out."""
     files, _ = paths
-    location = "memory" if location == "memory" else tmp_path / "cache"
-    clip = CLIPFeaturizer(tiny_clip, "openai", precision="float32", cache=location, batch_size=2)
-    keys, pauses, pause = keys_of(tiny_clip, files), [], claims_module.Claims.pause
-    assert held_claim(location, keys[3:9], seconds=300) == set(keys[3:9])
+    cache = CacheOf(tmp_path, store, clock)
+    clip = CLIPFeaturizer(tiny_clip, "openai", precision="float32", cache=cache, batch_size=2)
+    keys, waits = keys_of(tiny_clip, files), []
+    assert held_claim(store, keys[3:9]) == set(keys[3:9])
 
-    def stopped_at_the_first(self):
-        pause(self)
-        if not pauses:
-            held_claim(location, [], seconds=0.5)  # renewed for the last time
-        pauses.append(1)
+    def stopped_at_the_third():
+        waits.append(clock.now)
+        if len(waits) < 3:
+            held_claim(store, [])  # renewed
 
-    monkeypatch.setattr(claims_module.Claims, "pause", stopped_at_the_first)
+    clock.meanwhile = stopped_at_the_third
     with pytest.warns(UserWarning, match="stopped or killed") as caught:
         rows = clip.transform(files)
     assert len(caught) == 1
+    assert clock.now == waits[1] + LEASE
     assert_allclose(rows, clip.set_params(cache=None).transform(files), atol=1e-5)
-    assert EmbeddingCache(location).entries == 12
+    assert cache.entries == 12
 
 
-@pytest.mark.parametrize("location", ["memory", "folder"])
-def test_claims_are_renewed_while_a_batch_takes_long(tmp_path, monkeypatch, location):
+def test_claims_are_renewed_while_a_batch_takes_long(store, clock):
     """Whoever works longer than a lease keeps what it claimed."""
-    location = "memory" if location == "memory" else tmp_path / "cache"
-    cache, n_renewed = EmbeddingCache(location), threading.Semaphore(0)
-    store = cache._store()
-    claim = type(store).claim
+    renewed, begun, key = threading.Semaphore(0), clock.now, b"k" * 20
 
-    def spy(self, keys, owner, seconds):
-        try:
-            return claim(self, keys, owner, 300)
-        finally:
+    class Slow:
+        """The store, for work that takes most of a lease from one renewal to the next."""
+
+        release = store.release
+
+        def claim(self, keys, owner, seconds):
+            claimed = store.claim(keys, owner, seconds)
             if not keys:
-                n_renewed.release()
+                clock.now += 0.6 * seconds
+                renewed.release()
+            return claimed
 
-    monkeypatch.setattr(type(store), "claim", spy)
-    monkeypatch.setattr(claims_module, "LEASE", 0.03)
-    with cache.claims() as claims:
-        assert claims.take({b"k" * 20}) == {b"k" * 20}
+    with Claims(Slow(), lease=0.03) as claims:
+        assert claims.take({key}) == {key}
         for _ in range(3):
-            assert n_renewed.acquire(timeout=60)
-        assert held_claim(location, [b"k" * 20]) == set()
-    assert held_claim(location, [b"k" * 20]) == {b"k" * 20}
+            assert renewed.acquire(timeout=60)
+        assert clock.now > begun + 0.03
+        assert held_claim(store, [key]) == set()
+    assert held_claim(store, [key]) == {key}
 
 
-def test_a_pass_that_fails_gives_its_claims_back(tiny_clip, paths, tmp_path, monkeypatch):
+def test_a_pass_that_fails_gives_its_claims_back(tiny_clip, paths, tmp_path):
     """Nobody waits for a pass that ended in an error."""
     files, _ = paths
     clip = CLIPFeaturizer(tiny_clip, cache=tmp_path / "cache", precision="float32")
 
-    def fails(self, pixels):
+    def fails(_):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Encoder, "encode_images", fails)
-        with pytest.raises(KeyboardInterrupt):
-            clip.transform(files)
+    with watched(images=fails), pytest.raises(KeyboardInterrupt):
+        clip.transform(files)
     keys = keys_of(tiny_clip, files)
-    assert held_claim(tmp_path / "cache", keys) == set(keys)
+    assert held_claim(EmbeddingCache(tmp_path / "cache").store(), keys) == set(keys)
 
 
 @pytest.mark.parametrize("location", ["memory", "folder", None])
@@ -278,7 +270,10 @@ def test_a_warm_folder_loads_no_model(tiny_clip, paths, encoded, tmp_path):
     text = CLIPTextFeaturizer(tiny_clip, cache=cache)
     prompts, scale = text.transform(["ant", "bee"]), text.logit_scale()
     moved = files[0].parent.rename(tmp_path / "moved")
-    encoded.update(images=[], texts=[], loads=0)
+    assert encoded["images"]
+    assert encoded["texts"]
+    for counts in encoded.values():
+        counts.clear()
     from sklearn_taskres._clip.backends.torch.encoder import _cached_encoder
 
     _cached_encoder.cache_clear()
@@ -286,7 +281,9 @@ def test_a_warm_folder_loads_no_model(tiny_clip, paths, encoded, tmp_path):
     assert_array_equal(again, first)
     assert_array_equal(text.transform(["ant", "bee"]), prompts)
     assert text.logit_scale() == scale
-    assert encoded == {"images": [], "texts": [], "loads": 0}
+    assert encoded == {"images": [], "texts": [], "parameters": []}
+    CLIPFeaturizer(tiny_clip, cache=None).transform(sorted(moved.iterdir())[:1])
+    assert encoded["parameters"]  # which a load makes
 
 
 def test_a_prompt_that_loses_something_warns_each_time(tmp_path):
@@ -344,21 +341,17 @@ def test_what_was_encoded_survives_an_error(tiny_clip, paths, encoded):
     assert encoded["images"] == []
 
 
-def test_an_interrupt_keeps_what_was_encoded(tiny_clip, paths, encoded, monkeypatch):
+def test_an_interrupt_keeps_what_was_encoded(tiny_clip, paths, encoded):
     """Ctrl-C in the third batch: the first two are in the cache."""
     files, _ = paths
-    count = Encoder.encode_images
 
-    def interrupted(self, pixels):
-        if len(encoded["images"]) == 2:
+    def interrupt(_):
+        if len(encoded["images"]) == 3:
             raise KeyboardInterrupt
-        return count(self, pixels)
 
-    monkeypatch.setattr(Encoder, "encode_images", interrupted)
     clip = CLIPFeaturizer(tiny_clip, batch_size=4)
-    with pytest.raises(KeyboardInterrupt):
+    with watched(images=interrupt), pytest.raises(KeyboardInterrupt):
         clip.transform(files)
-    monkeypatch.setattr(Encoder, "encode_images", count)
     encoded["images"].clear()
     clip.transform(files)
     assert encoded["images"] == [4]
@@ -501,24 +494,24 @@ def _bmp(frame):
     ],
     ids=["stack", "list", "tensor", "bytearray", "PIL"],
 )
-def test_images_that_change_meanwhile_are_not_kept(tiny_clip, make, write, monkeypatch):
+def test_images_that_change_meanwhile_are_not_kept(tiny_clip, make, write):
     """A buffer that is filled anew between digest and encoding leaves nothing wrong behind."""
-    clip = CLIPFeaturizer(tiny_clip, num_workers=0)
     expected = CLIPFeaturizer(tiny_clip, cache=None).transform(make())
     changed = make()
     write(changed)
     changed = CLIPFeaturizer(tiny_clip, cache=None).transform(changed)
     assert np.abs(changed - expected).max() > 1e-3
-    digests, X = EmbeddingCache.digests, make()
+    X = make()
 
-    def digests_then_write(self, images):
-        found = digests(self, images)
-        write(X)
-        return found
+    class DigestsThenWrites(EmbeddingCache):
+        def digests(self, images):
+            found = super().digests(images)
+            write(X)
+            return found
 
-    with monkeypatch.context() as patch:
-        patch.setattr(EmbeddingCache, "digests", digests_then_write)
-        assert_allclose(clip.transform(X), changed, atol=1e-5)
+    clip = CLIPFeaturizer(tiny_clip, num_workers=0, cache=DigestsThenWrites())
+    assert_allclose(clip.transform(X), changed, atol=1e-5)
+    clip.set_params(cache=EmbeddingCache())
     assert_allclose(clip.transform(make()), expected, atol=1e-5)
 
 
@@ -579,23 +572,22 @@ def test_arrays_are_embedded_without_a_working_folder(tiny_clip, tmp_path, monke
 
 
 @posix_only
-def test_a_child_loads_while_its_parent_was_loading(tiny_clip, monkeypatch):
+def test_a_child_loads_while_its_parent_was_loading(clip_writer, tmp_path):
     """Fork while another thread loads a model: the child loads its own."""
-    parent, load = os.getpid(), encoder_module._cached_encoder
+    write_clip, configs = clip_writer
+    name, parent = write_clip(tmp_path, configs["vit"]), os.getpid()
     loading, done = threading.Event(), threading.Event()
 
-    def slowly(*args):
+    def hold():
         if os.getpid() == parent:
             loading.set()
             done.wait(60)
-        return load(*args)
 
-    monkeypatch.setattr(encoder_module, "_cached_encoder", slowly)
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(CLIPFeaturizer(tiny_clip, num_workers=0, device="cpu")._encoder)
-        loading.wait(60)
+    clip = CLIPFeaturizer(name, num_workers=0, device="cpu")
+    with ThreadPoolExecutor(1) as pool, watched(parameter=hold):
+        waiting = pool.submit(clip._encoder)
+        assert loading.wait(60)
         try:
-            clip = CLIPFeaturizer(tiny_clip, num_workers=0, device="cpu")
             assert run_in_child(clip._encoder) == 0
         finally:
             done.set()
@@ -659,22 +651,23 @@ def test_a_pass_is_summed_up(tiny_clip, paths, capsys):
     assert capsys.readouterr().err == "encoded 0, from cache 2, unreadable 0\n"
 
 
-def test_hours_of_work_are_announced(monkeypatch, capsys):
+def test_hours_of_work_are_announced(capsys, clock):
     """After some seconds the rate is known: a minute is told with verbose=1, hours without."""
-    from sklearn_taskres._clip import progress
+    from sklearn_taskres._clip.progress import EncodingProgress
 
-    clock = iter(range(0, 10_000, 3))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
-    silent = progress.EncodingProgress(30_000, 30_000, 30_000, verbose=0)
-    silent.start()
-    with pytest.warns(UserWarning, match=r"30000 images at .* per second will take about .* hours"):
-        _ = [silent.update() for _ in range(4)]
-    assert capsys.readouterr().err == ""
-    with progress.EncodingProgress(300, 300, 300, verbose=1) as shown:
-        shown.start()
+    def work(progress):
+        progress.start()
         for _ in range(4):
-            shown.update()
-    assert "300 images at " in capsys.readouterr().err
+            clock.now += 4
+            progress.update()
+
+    silent = EncodingProgress(30_000, 30_000, 30_000, verbose=0, clock=clock)
+    with pytest.warns(UserWarning, match=r"30000 images at 0\.25 per second .* about 33\.3 hours"):
+        work(silent)
+    assert capsys.readouterr().err == ""
+    with EncodingProgress(300, 300, 300, verbose=1, clock=clock) as shown:
+        work(shown)
+    assert "300 images at 0.25 per second: about 20 minutes" in capsys.readouterr().err
 
 
 def test_taskres_learns_from_views_of_digits():

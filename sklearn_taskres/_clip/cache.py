@@ -146,12 +146,12 @@ class EmbeddingCache:
     @property
     def entries(self) -> int:
         """Number of embeddings kept."""
-        return self._store().entries()
+        return self.store().entries()
 
     @property
     def size(self) -> int:
         """Bytes taken: of memory, or of the folder's disk, damaged databases included."""
-        return self._store().size()
+        return self.store().size()
 
     @property
     def hits(self) -> int:
@@ -174,7 +174,7 @@ class EmbeddingCache:
         OSError
             If the files of a folder can't be removed, or others lie among them.
         """
-        self._store().clear()
+        self.store().clear()
 
     def evict(self, max_bytes: int) -> None:
         """Drop entries until at most `max_bytes` are taken.
@@ -189,7 +189,7 @@ class EmbeddingCache:
             Bytes to keep, of what `size` counts.
         """
         _check_bytes("The 'max_bytes' parameter of evict must be", max_bytes)
-        self._store().evict(max_bytes)
+        self.store().evict(max_bytes)
 
     def clear_towers(self) -> None:
         """Remove the image towers that were converted for an inference engine.
@@ -239,7 +239,7 @@ class EmbeddingCache:
         list of (bytes or None)
             None if an image can't be read; whoever decodes it will know why.
         """
-        store, folder = self._store(), working_folder()
+        store, folder = self.store(), working_folder()
         keys = [file_key(image, folder) for image in images]
         known: dict = {}
         store.read(DIGESTS, set(keys) - {None}, DIGEST_BYTES, known.__setitem__)
@@ -284,7 +284,7 @@ class EmbeddingCache:
                 found[index] = True
 
         asked = [key for key in position if key is not None]
-        self._store().read(EMBEDDINGS, asked, size, take)
+        self.store().read(EMBEDDINGS, asked, size, take)
         rows = rows.astype(np.float32, copy=False)  # big-endian machines
         return (rows, found) if len(position) == len(where) else (rows[where], found[where])
 
@@ -307,7 +307,7 @@ class EmbeddingCache:
         rows = np.ascontiguousarray(rows, dtype="<f4")
         pairs = zip(keys, rows, strict=True)
         items = {key: row.view(np.uint8).data for key, row in pairs if key is not None}
-        self._store().write(EMBEDDINGS, items)
+        self.store().write(EMBEDDINGS, items)
 
     @contextlib.contextmanager
     def collect_puts(self, seconds: float = 1.0) -> Iterator[Callable[[Keys, ArrayLike], None]]:
@@ -365,9 +365,16 @@ class EmbeddingCache:
         Claims
             A context.
         """
-        return Claims(None if self.location is None else self._store())
+        return Claims(None if self.location is None else self.store())
 
-    def _store(self) -> Store:
+    def store(self) -> Store:
+        """Return the Store of this location.
+
+        Returns
+        -------
+        Store
+            Keeps values and claims; whoever has the same location has the same.
+        """
         hold_still_while_forking()
         if self.location is None:
             return MemoryStore(max_bytes=0)

@@ -7,7 +7,7 @@ import time
 from .._messages import warn_user
 from .stores.process import new_owner
 
-#: Seconds that a claim lasts when it is not renewed: what others lose to a process that is stopped.
+#: Seconds that a claim lasts when it is not renewed.
 LEASE = 10.0
 #: Seconds without anything new after which a pass encodes by itself what others hold.
 _MOST_IDLE_SECONDS = 300
@@ -24,10 +24,17 @@ class Claims:
     ----------
     store : Store or None
         None for a cache that keeps nothing: everything is the pass's own.
+    lease : float, default=10.0
+        Seconds that a claim lasts when it is not renewed: what others lose to a process that is
+        stopped.
+    clock : Clock, default=time
+        What waits for others, and tells for how long.
     """
 
-    def __init__(self, store):
+    def __init__(self, store, lease=LEASE, clock=time):
         self._store = store
+        self._lease = lease
+        self._clock = clock
         self._owner = new_owner()
         self._ended = threading.Event()
         self._renewing: threading.Thread | None = None
@@ -46,13 +53,13 @@ class Claims:
 
     def take(self, keys):
         """Return the keys that are ours to encode; others hold the rest."""
-        idle = 0.0 if self._idle_since is None else time.monotonic() - self._idle_since
+        idle = 0.0 if self._idle_since is None else self._clock.monotonic() - self._idle_since
         if not keys or self._store is None or _is_nested() or idle > _MOST_IDLE_SECONDS:
             ours = set(keys)
         else:
             self._keep_renewing()
-            ours = self._store.claim(keys, self._owner, LEASE)
-        if ours and idle > LEASE * 0.9:
+            ours = self._store.claim(keys, self._owner, self._lease)
+        if ours and idle > self._lease * 0.9:
             self._warn(idle)
         return ours
 
@@ -64,8 +71,8 @@ class Claims:
     def pause(self):
         """Wait a moment for others, who hold all that is left."""
         if self._idle_since is None:
-            self._idle_since = time.monotonic()
-        time.sleep(self._pause)
+            self._idle_since = self._clock.monotonic()
+        self._clock.sleep(self._pause)
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     def note_progress(self):
@@ -78,8 +85,8 @@ class Claims:
             self._renewing.start()
 
     def _renew(self):
-        while not self._ended.wait(LEASE / 3):
-            self._store.claim((), self._owner, LEASE)
+        while not self._ended.wait(self._lease / 3):
+            self._store.claim((), self._owner, self._lease)
 
     def _warn(self, idle):
         if not self._has_warned:

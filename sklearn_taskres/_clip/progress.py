@@ -5,6 +5,7 @@ import time
 from typing import Any, Self
 
 from .._messages import warn_once
+from .stores import Clock
 
 #: Seconds of encoding after which the rate is known, and minutes left from which on it is told.
 _KNOWN_AFTER, _LONG = 5.0, 60.0
@@ -25,11 +26,16 @@ class EncodingProgress:
     n_jobs : int
         Those that are distinct, and will be read.
     verbose : int
+    clock : Clock, default=time
+        What tells how long it takes.
     """
 
-    def __init__(self, n_images: int, n_missing: int, n_jobs: int, verbose: int) -> None:
+    def __init__(
+        self, n_images: int, n_missing: int, n_jobs: int, verbose: int, clock: Clock = time
+    ) -> None:
         self.n_images, self.n_missing, self.n_jobs = n_images, n_missing, n_jobs
         self.verbose = verbose
+        self._clock = clock
         self.n_done = self.n_unreadable = 0
         self._began: float | None = None
         self._has_estimated = False
@@ -50,7 +56,7 @@ class EncodingProgress:
 
     def start(self) -> None:
         """Begin to measure the rate, the model being loaded."""
-        self._began = time.monotonic() if self._began is None else self._began
+        self._began = self._clock.monotonic() if self._began is None else self._began
 
     def update(self, *, is_read: bool = True) -> None:
         """Count one image that was read, or could not be."""
@@ -63,7 +69,7 @@ class EncodingProgress:
             self._estimate(self.n_done / self._seconds())
 
     def _seconds(self) -> float:
-        return 0.0 if self._began is None else time.monotonic() - self._began
+        return 0.0 if self._began is None else self._clock.monotonic() - self._began
 
     def _estimate(self, rate: float) -> None:
         minutes = (self.n_jobs - self.n_done) / rate / 60

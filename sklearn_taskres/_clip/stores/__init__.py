@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-__all__ = ["DIGESTS", "EMBEDDINGS", "TABLES", "Store", "batched"]
+__all__ = ["DIGESTS", "EMBEDDINGS", "TABLES", "Clock", "Store", "batched"]
 
 DIGESTS, EMBEDDINGS = TABLES = ("digests", "embeddings")
 
@@ -47,6 +47,19 @@ class Store(Protocol):
 
     def evict(self, max_bytes: float) -> None:
         """Drop the oldest values until at most `max_bytes` are taken."""
+
+
+class Clock(Protocol):
+    """What tells the time and waits: the module `time`, unless somebody else keeps it."""
+
+    def time(self) -> float:
+        """Return seconds that all processes count alike."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+
+    def sleep(self, seconds: float, /) -> None:
+        """Wait."""
 
 
 def batched(items: Sequence, size: int) -> Iterator[Sequence]:

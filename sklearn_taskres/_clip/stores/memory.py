@@ -15,8 +15,9 @@ MEMORY_BYTES = 2 << 30
 class MemoryStore:
     """Values by table and key in a dictionary, the least recently used ones first."""
 
-    def __init__(self, max_bytes=MEMORY_BYTES):
+    def __init__(self, max_bytes=MEMORY_BYTES, clock=time):
         self.max_bytes = max_bytes
+        self._clock = clock
         self._bytes = 0
         self._values: collections.OrderedDict = collections.OrderedDict()
         self._claims: dict = {}  # key: (owner, when it ends)
@@ -39,7 +40,7 @@ class MemoryStore:
 
     def claim(self, keys, owner, seconds):
         with IN_USE:
-            now = time.monotonic()
+            now = self._clock.monotonic()
             self._claims = {
                 key: (holder, now + seconds if holder == owner else ends)
                 for key, (holder, ends) in self._claims.items()

@@ -13,12 +13,10 @@ import stat
 import time
 import uuid
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ..._messages import warn_once
-from . import EMBEDDINGS, TABLES, batched
+from . import EMBEDDINGS, TABLES, Clock, batched
 from .process import IN_USE, has_ended
 
 #: Raised whenever a folder's layout changes. Each format has its own folder, next to the others.
@@ -106,7 +104,7 @@ _LONGEST_CLAIM, _CLOCK_ERROR = 600, 2
 #: Bytes that end a journal which names another file for SQLite to delete. Ours never do.
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
-#: When locations that were locked for too long are tried again, in time.monotonic.
+#: When locations that were locked for too long are tried again, by the clock's `monotonic`.
 _FAILED: dict = {}
 
 
@@ -131,8 +129,8 @@ class Limits:
     #: Rows of one transaction that deletes; pages given back by one that makes the file smaller.
     rows_deleted: int = 2048
     pages_freed: int = 256
-    #: Called with seconds, to wait for others that hold the lock or want it.
-    wait: Callable[[float], Any] = time.sleep
+    #: What waits for others that hold the lock or want it, and tells for how long.
+    clock: Clock = time
 
 
 class _Patience:
@@ -143,14 +141,16 @@ class _Patience:
     """
 
     def __init__(self, file, limits):
-        self._file, self._seconds, self._last_write = file, limits.patience, None
-        self._ends = self._latest = time.monotonic() + limits.patience * limits.patiences
+        self._file, self._limits, self._last_write = file, limits, None
+        longest = limits.patience * limits.patiences
+        self._ends = self._latest = limits.clock.monotonic() + longest
 
     def lasts(self):
         """Whether to try again."""
-        now, last_write = time.monotonic(), _write_time(self._file)
+        now, last_write = self._limits.clock.monotonic(), _write_time(self._file)
         if last_write != self._last_write:
-            self._last_write, self._ends = last_write, min(now + self._seconds, self._latest)
+            self._last_write = last_write
+            self._ends = min(now + self._limits.patience, self._latest)
         return now < self._ends
 
 
@@ -191,7 +191,7 @@ class FolderStore:
 
     def claim(self, keys, owner, seconds):
         ids = {int.from_bytes(key[:8], "big", signed=True): key for key in keys}
-        work = functools.partial(_claim, list(ids), owner, seconds)
+        work = functools.partial(_claim, list(ids), owner, seconds, self.limits.clock)
         claimed = self._run(work, None, create=bool(ids), kind=_CLAIMED)
         return set(keys) if claimed is None else {ids[i] for i in claimed if i in ids}
 
@@ -217,11 +217,11 @@ class FolderStore:
             for home in self._moved():
                 _remove(home)
         while self._run(functools.partial(_evict_some, max_bytes, self.limits), False):
-            self.limits.wait(_BREATH)
+            self.limits.clock.sleep(_BREATH)
 
     def _run(self, work, absent=None, *, create=False, kind=_KEPT):
         """Return work(database), or `absent` if there is none or it can't be used."""
-        if time.monotonic() < _FAILED.get(self.folder, 0):
+        if self.limits.clock.monotonic() < _FAILED.get(self.folder, 0):
             return absent
         file, failures = self._home / kind.name, 0
         patience = _Patience(file, self.limits)
@@ -235,7 +235,7 @@ class FolderStore:
             except _ERRORS as error:
                 is_busy = _code(error) in _BUSY
                 if is_busy and patience.lasts():
-                    self.limits.wait(random.uniform(0.005, 0.03))  # noqa: S311
+                    self.limits.clock.sleep(random.uniform(0.005, 0.03))  # noqa: S311
                     continue
                 failures += 1
                 if is_busy or failures == _ATTEMPTS or not self._recover(error, identity, kind):
@@ -282,7 +282,7 @@ class FolderStore:
 
     def _give_up(self, error, is_busy):
         if is_busy:
-            _FAILED[self.folder] = time.monotonic() + _LEFT_ALONE
+            _FAILED[self.folder] = self.limits.clock.monotonic() + _LEFT_ALONE
             self._warn(
                 f"has been locked by another process for {self.limits.patience:.0f} seconds "
                 f"({error}), so for {_LEFT_ALONE / 60:.0f} minutes embeddings are computed again "
@@ -495,8 +495,8 @@ def _select(db, query, values):
     return db.execute(f"{query} ({','.join('?' * len(values))})", values).fetchall()
 
 
-def _claim(ids, owner, seconds, db):
-    now = time.time()
+def _claim(ids, owner, seconds, clock, db):
+    now = clock.time()
     is_valid = "begun <= ? AND ends > ? AND ends <= begun + ?"
     with _transaction(db):
         drop = f"DELETE FROM claims WHERE ({is_valid}) IS NOT 1"  # noqa: S608
