@@ -19,9 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sklearn_taskres import EmbeddingCache, _messages
+from sklearn_taskres import EmbeddingCache
 from sklearn_taskres._clip.digests import embedding_keys, text_digest
 from sklearn_taskres._clip.stores import DIGESTS, sqlite
+from sklearn_taskres._messages import forget_warnings
 
 N, N_KEPT, WIDTH, PAGE = 400, 300, 128, 16384
 SECONDS = 2.0  # of a call; SQLite waits for no one here
@@ -165,7 +166,7 @@ def main(n_rounds=5000, first_seed=0):
         folders = Folders(scratch)
         for number in range(first_seed, first_seed + n_rounds):
             rng = random.Random(number)  # noqa: S311 (no secret)
-            _messages._GIVEN.clear()  # each round is a process's first
+            forget_warnings()  # each round is a process's first
             sqlite._FAILED.clear()
             with warnings.catch_warnings(record=True) as given:
                 warnings.simplefilter("always")

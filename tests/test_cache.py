@@ -31,12 +31,12 @@ from PIL import Image
 from sklearn.base import BaseEstimator, clone
 from stores import CacheOf, Clock
 
-from sklearn_taskres import _messages
 from sklearn_taskres._clip.cache import EmbeddingCache, as_cache
 from sklearn_taskres._clip.digests import content_digest, embedding_keys, file_key, text_digest
 from sklearn_taskres._clip.images import read_image
 from sklearn_taskres._clip.stores import memory, sqlite
 from sklearn_taskres._clip.stores.process import has_ended, new_owner
+from sklearn_taskres._messages import forget_warnings
 
 D = 16
 HOME = "sklearn-taskres-cache-v1"
@@ -1139,7 +1139,7 @@ def test_eviction_lets_others_in(tmp_path):
 @given(data=st.data())
 def test_no_damage_gives_a_wrong_embedding(data):
     """Noise or a cut anywhere: what is found is right, and the next put makes all readable."""
-    _messages._GIVEN.clear()
+    forget_warnings()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cache = EmbeddingCache(folder)
