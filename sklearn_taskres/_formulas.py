@@ -93,6 +93,15 @@ class Formula(NamedTuple):
     penalty: Callable | None = None
     #: The derivative written by hand, if that is faster than autograd: ``gradient(z, y,
     #: loss_weight, **learned, **constants)`` returns the weighted sum of cross-entropies (a 0-d
-    #: tensor), the logits, and a dict of the derivatives. It runs without a graph, and may not go
-    #: with a penalty.
+    #: tensor, or (C,) of C candidates), the logits, and a dict of the derivatives. It runs without
+    #: a graph, and may not go with a penalty.
     gradient: Callable | None = None
+
+
+class Trained(NamedTuple):
+    """What training makes of a formula."""
+
+    #: What was learned.
+    parameters: dict[str, np.ndarray]
+    #: Per epoch a dict of epoch, train_loss, lr and what callbacks recorded.
+    history: list[dict[str, Any]]

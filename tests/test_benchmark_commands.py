@@ -220,7 +220,11 @@ class Reader(io.StringIO):
 
 def test_an_interrupt_is_one_line(file, tmp_path):
     """Ctrl-C while the bar is drawn: status 130, and that the same command goes on."""
-    reader = Reader("0/1", lambda: signal.raise_signal(signal.SIGINT))
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    reader = Reader("0/1", interrupt)
     with contextlib.redirect_stderr(reader):
         status, _ = refused(accuracy(file, tmp_path / "out"))
     assert status == 130

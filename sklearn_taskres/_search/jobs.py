@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from .._classifiers.taskres import train_candidates
+from .._formulas import Trained
 from .._messages import warn_user
 
 
@@ -105,8 +106,6 @@ class Fold:
 
     def _train(self, pairs):
         """Train pairs together: one weight decay for all."""
-        from .._training import Trained
-
         alphas = [alpha for alpha, _ in pairs]
         if not any(alphas):
             return [Trained({"x": np.zeros_like(self.problem.t)}, []) for _ in pairs]

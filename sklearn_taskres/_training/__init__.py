@@ -1,5 +1,5 @@
 """Training: skorch learns the arrays of a formula, fed with tensors on the device."""
 
-from .engine import Trained, train
+from .engine import train
 
-__all__ = ["Trained", "train"]
+__all__ = ["train"]

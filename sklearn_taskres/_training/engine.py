@@ -5,7 +5,6 @@ A method hands over a formula and image rows, and gets back arrays; the net live
 
 import inspect
 import sys
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from sklearn.base import clone
 from skorch.callbacks import EarlyStopping, LRScheduler, PrintLog
 
 from .._device import fastest_precision, product_precision, resolve_device, threads_for_products
-from .._formulas import learning_rate
+from .._formulas import Trained, learning_rate
 from .._rows import working_dtype
 from .batches import TensorBatches
 from .net import FormulaModule, FormulaNet
@@ -21,13 +20,6 @@ from .optimizers import without_records
 
 #: Elements of a classifier from which on lower products pay, by type of device with units for it.
 _WORTH_LOWERING = {"cpu": 2**15, "cuda": 2**17}
-
-
-class Trained(NamedTuple):
-    """What :func:`train` returns."""
-
-    parameters: dict[str, np.ndarray]
-    history: list[dict[str, Any]]
 
 
 def train(
