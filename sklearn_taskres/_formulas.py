@@ -54,11 +54,6 @@ def _check_squares(squares, name):
         )
 
 
-def task_residual(t, x, alpha):
-    """Put the residual on top of the base, t' = t + αx: Equation 4 of the TaskRes paper."""
-    return t + alpha * x if isinstance(x, np.ndarray) else t.addcmul(x, alpha)  # in one pass
-
-
 def scaled_classifier(t, scale):
     """Cosine classifier, (K, d): unit class embeddings times the logit scale 1/τ."""
     return scale * unit(t, "A learned class embedding")

@@ -8,6 +8,7 @@ that this can change, those that load a model.
 import functools
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,10 @@ from sklearn_taskres._messages import forget_warnings
 from sklearn_taskres.benchmark.random_clip import write_random_clip
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for NumPy in the processes that share the tests
-os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, as the next one
+#: No model of the hub is there, whatever this machine has.
+_EMPTY_HUB = tempfile.TemporaryDirectory()
+os.environ["HF_HUB_CACHE"] = _EMPTY_HUB.name
 
 #: What `torch.cpu.get_capabilities` says instead of the machine.
 _CPUS = {"bf16": {"cpu_name": "AMD EPYC", "avx512_bf16": True}, "plain": {"cpu_name": "plain"}}
@@ -225,7 +229,7 @@ def python_without(tmp_path):
         links = tmp_path / "site-packages"
         links.mkdir()
         ours = Path(sklearn_taskres.__file__).parent
-        for path in [ours, *(path for folder in folders for path in folder.iterdir())]:
+        for path in [ours, *(path for folder in folders for path in folder.glob("*"))]:
             # Of one name the first counts, as in sys.path.
             if path.name.partition("-")[0] != package and not (links / path.name).exists():
                 (links / path.name).symlink_to(path)

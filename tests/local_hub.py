@@ -26,8 +26,10 @@ class Hub(ThreadingHTTPServer):
 
     def environment(self, cache):
         """Variables of a process that has this hub, and an empty cache, for its hub."""
-        own = {"HF_ENDPOINT": self.address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_of_nobody"}
-        return os.environ | own | {"HF_HOME": str(cache), "NO_PROXY": "127.0.0.1"}
+        ours = {"HF_ENDPOINT": self.address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_of_nobody"}
+        ours |= {"HF_HOME": str(cache), "HF_HUB_CACHE": str(cache / "hub")}
+        theirs = {n: v for n, v in os.environ.items() if not n.lower().endswith("_proxy")}
+        return theirs | ours
 
 
 @contextlib.contextmanager

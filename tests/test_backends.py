@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import openvino as openvino_library
+import platformdirs
 import pytest
 import torch
 from children import run_in_child
@@ -38,16 +39,23 @@ def shared_home(tmp_path_factory):
     return tmp_path_factory.mktemp("home")
 
 
+def set_home(folder, monkeypatch):
+    """Let the user's cache directory be a folder, if the system has a variable for it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    if platformdirs.user_cache_path() != folder:
+        pytest.skip("XDG_CACHE_HOME says nothing on this system")
+
+
 @pytest.fixture(autouse=True)
 def home(shared_home, monkeypatch):
     """The user's cache directory: one for all tests, in which a tower is converted once."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(shared_home))
+    set_home(shared_home, monkeypatch)
 
 
 @pytest.fixture
 def own_home(tmp_path, monkeypatch):
     """A cache directory of this test alone, with no tower in it."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    set_home(tmp_path / "home", monkeypatch)
     return tmp_path / "home" / towers.FOLDER
 
 
@@ -226,7 +234,7 @@ def test_auto_converts_for_many_images_only(own_home, tiny_clip, many_images, co
     model = featurizer(tiny_clip, "auto")
     expected = featurizer(tiny_clip).transform(many_images)
     computed_by_torch.clear()
-    assert_array_equal(model.transform(many_images[:-1]), expected[:-1])
+    assert_allclose(model.transform(many_images[:-1]), expected[:-1], rtol=1e-5, atol=1e-6)
     assert computed_by_torch != []
     assert tower_folders(own_home) == []
     assert_allclose(model.transform(many_images), expected, rtol=1e-3, atol=1e-4)
@@ -618,7 +626,7 @@ def test_a_disk_that_fails_costs_one_warning(trouble, backend, own_home, tiny_cl
 def test_no_cache_directory_costs_one_warning(backend, tmp_path, tiny_clip, images, monkeypatch):
     """If nothing can be made below that directory, the tower is used from memory."""
     (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    set_home(tmp_path / "file", monkeypatch)
     with pytest.warns(UserWarning, match="can't be kept in .* each process converts it") as caught:
         rows = featurizer(tiny_clip, backend).transform(images)
     assert len(caught) == 1

@@ -290,7 +290,7 @@ def test_a_cell_whose_holder_is_killed_is_run(file, tmp_path, stopped):
 
 def test_a_lock_on_the_file_of_results_is_not_waited_for_without_end(tmp_path):
     """A process that was stopped while it wrote costs one patience, then an OSError names it."""
-    ours = Results(tmp_path / "results.jsonl", patience=0.1)
+    ours = Results(tmp_path / "results.jsonl", lock_seconds=0.1)
     is_refused = pytest.raises(OSError, match=r"held it for 0.1 s, and may be stopped")
     with filelock.FileLock(tmp_path / "results.lock"), is_refused:
         ours.append([LINE])

@@ -55,7 +55,7 @@ def test_cold_part(tiny_architecture, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_start_part(tiny_architecture, tmp_path):
-    """An engine's process answers without torch, whose memory it does not take."""
+    """An engine's process answers without torch."""
     output = tmp_path / "figures.json"
     options = ["--models", tiny_architecture, "--n-images", "3", "--repeats", "1"]
     main(["encode", "--parts", "start", *options, "--output", str(output)])

@@ -106,6 +106,13 @@ def test_what_monitors_a_validation_set_is_refused(callback):
         fit(callback)
 
 
+def test_a_pickle_of_the_net_is_refused(tmp_path):
+    """It is private; the error says how to save the classifier."""
+    with pytest.raises(ValueError, match=r"f_pickle='.*net.pkl'.*joblib"):
+        fit(Checkpoint(monitor="train_loss_best", f_pickle=str(tmp_path / "net.pkl")))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("residual", ["text", "both"])
 def test_freezer(residual):
     """A frozen array stays at its start: under the written gradient as under autograd."""

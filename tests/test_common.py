@@ -188,7 +188,7 @@ class InFloat32:
     [InFloat32.of(clf) for clf in instances], expected_failed_checks=expected_failures_in_float32
 )
 def test_scikit_learn_checks_in_float32(estimator, check):
-    """The same if all is fitted in float32, which the checks' own data seldom ask for."""
+    """The same if arrays and frames are float32, which the checks' own data seldom ask for."""
     check(estimator)
 
 

@@ -451,6 +451,7 @@ def test_a_repository_is_made_filled_and_read(tmp_path):
             env=hub.environment(tmp_path / "cache"),
             capture_output=True,
             text=True,
+            timeout=300,
             check=False,
         )
     assert done.returncode == 0, done.stderr

@@ -188,6 +188,27 @@ def test_import_rules_can_be_broken(tmp_path):
     assert found == ["_classifiers.base", "_clip.text", *of_classifiers]
 
 
+@pytest.mark.parametrize(
+    ("room", "line", "module"),
+    [
+        ("_training", "from .._classifiers.base import BaseCLIPClassifier", "_classifiers.base"),
+        ("_clip", "from .._training import train", "_training"),
+        ("_search", "from .._training import train", "_training"),
+        ("_search", "import open_clip", "open_clip"),
+        ("inspection", "from ..benchmark.methods import METHODS", "benchmark.methods"),
+        ("export", "from ..benchmark.methods import METHODS", "benchmark.methods"),
+        ("cli", "from ..benchmark.methods import METHODS", "benchmark.methods"),
+        ("benchmark", "from ..cli import main", "cli"),
+    ],
+)
+def test_each_room_has_its_rules(tmp_path, room, line, module):
+    """An import of a room above, or of a library that is not the room's, is seen in any room."""
+    (tmp_path / room).mkdir()
+    (tmp_path / room / "bad.py").write_text(line)
+    found = [found.removeprefix("sklearn_taskres.") for _, found in violations(tmp_path)]
+    assert found == [module]
+
+
 def run(code):
     """Run code in a fresh interpreter and return what it printed."""
     done = subprocess.run(  # noqa: S603 (our own code)

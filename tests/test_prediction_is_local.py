@@ -2,6 +2,7 @@
 
 import io
 import logging
+import random
 import sys
 import threading
 import warnings
@@ -43,6 +44,7 @@ def process_state():
         "warnings": [f for f in warnings.filters if f[2] is not ComplexWarning],
         "errstate": np.geterr(),
         "numpy state": repr(np.random.get_state(legacy=False)),  # noqa: NPY002
+        "random state": random.getstate(),
         "sklearn": sklearn.get_config(),
         "streams": (sys.stdout, sys.stderr),
         "log levels": {name: logging.getLogger(name).level for name in ("", "torch.onnx")},

@@ -415,6 +415,38 @@ def test_what_fails_in_a_thread_is_told(torch_threads, on_training):
         search.fit(X, y)
 
 
+def test_candidates_that_diverge_leave_the_one_that_can_not():
+    """The search goes on with alpha = 0, and one warning tells of the others."""
+    X, y, t = problem()
+    params = {"lr": 1e300, "max_epochs": 3, "cv": 2, "random_state": 0}
+    search = TaskResClassifierCV(t, alphas=(0, 0.5, 2), **params)
+    with pytest.warns(UserWarning, match=r"4 of 6 pairs .*Training diverged") as caught:
+        search.fit(X, y)
+    assert len(caught) == 1
+    assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False, True, True]
+    assert search.best_params_["alpha"] == 0
+    assert_array_equal(search.predict(X), ZeroShotClassifier(t).fit(X, y).predict(X))
+
+
+def test_an_interrupted_refit_leaves_the_former_search(on_training):
+    """Ctrl-C when all candidates are scored, and the best one begins to be trained."""
+    X, y, t = problem()
+    params = {"alphas": (0.5,), "max_epochs": 2, "cv": 2, "random_state": 0, "device": "cpu"}
+    search = TaskResClassifierCV(t, **params).fit(X, y)
+    former, best, n_trained = search.cv_results_, search.best_estimator_, []
+
+    def interrupt(_):
+        n_trained.append(1)
+        if len(n_trained) == 3:  # two folds were first
+            raise KeyboardInterrupt
+
+    on_training(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X[::-1], y[::-1])
+    assert search.cv_results_ is former
+    assert search.best_estimator_ is best
+
+
 def test_out_of_memory_falls_back_to_smaller_chunks(torch_threads, on_training):
     """Chunks are halved, with one warning, until they fit; one candidate that does not is it."""
     X, y, t = problem()

@@ -1,10 +1,18 @@
 """The rows of the base classifier: what `base` stands for, names of labels, changes of classes."""
 
-from .bases import ArrayBase, ClassMeansBase, TextBase, as_class_base, check_nested_params
+from .bases import (
+    BASE_CONSTRAINT,
+    ArrayBase,
+    ClassMeansBase,
+    TextBase,
+    as_class_base,
+    check_nested_params,
+)
 from .classes import OpenClassesMixin
 from .means import class_means, class_sums, norm_factor
 
 __all__ = [
+    "BASE_CONSTRAINT",
     "ArrayBase",
     "ClassMeansBase",
     "OpenClassesMixin",

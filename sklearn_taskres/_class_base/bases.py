@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
+from sklearn.utils._param_validation import HasMethods, StrOptions
 
 from .._typing import Base, ClassNames
 from .means import class_means
@@ -16,6 +17,15 @@ from .names import array_rows, class_names_of
 
 #: OpenAI CLIP's logit scale 1/τ, for a base that does not say which model it comes from.
 _CLIP_LOGIT_SCALE = 100.0
+
+
+#: What a `base` parameter may be, as scikit-learn checks it.
+BASE_CONSTRAINT = [
+    None,
+    StrOptions({"class_means"}),
+    HasMethods(["transform", "class_features", "logit_scale", "describe_model"]),
+    "array-like",
+]
 
 
 def as_class_base(base: Base) -> "ClassBase":
@@ -29,7 +39,7 @@ def as_class_base(base: Base) -> "ClassBase":
     if base is None:
         from .._clip.text import CLIPTextFeaturizer
 
-        return TextBase(CLIPTextFeaturizer())
+        return TextBase(CLIPTextFeaturizer(), is_default=True)
     if isinstance(base, str):
         return ClassMeansBase()
     return TextBase(base) if hasattr(base, "class_features") else ArrayBase(base)
@@ -44,6 +54,8 @@ class ClassBase:
         What embeds class names, if anything does.
     is_from_images : bool
         Whether the embeddings are made of training images, and so must not see images held out.
+    is_default : bool
+        Whether it is what no base at all stands for.
     has_prompt_tower : bool
         Whether `text` can give its text tower for prompts that are learned.
     may_have_lost_norms : bool
@@ -52,6 +64,7 @@ class ClassBase:
 
     text: Any = None
     is_from_images = False
+    is_default = False
     has_prompt_tower = False
     may_have_lost_norms = False
 
@@ -102,8 +115,8 @@ class ClassBase:
 class TextBase(ClassBase):
     """Class names, embedded by the text tower of a CLIP."""
 
-    def __init__(self, text: Any) -> None:
-        self.text = text
+    def __init__(self, text: Any, *, is_default: bool = False) -> None:
+        self.text, self.is_default = text, is_default
         self.has_prompt_tower = hasattr(text, "prompt_tower")
 
     def embed(

@@ -11,11 +11,17 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_array, compute_sample_weight
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .._class_base import OpenClassesMixin, as_class_base, check_nested_params, norm_factor
+from .._class_base import (
+    BASE_CONSTRAINT,
+    OpenClassesMixin,
+    as_class_base,
+    check_nested_params,
+    norm_factor,
+)
 from .._class_base.names import names_by_label
 from .._fitting import all_or_nothing
 from .._formulas import check_norms, row_norms, scaled_classifier, unit
@@ -91,12 +97,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
-        "base": [
-            None,
-            StrOptions({"class_means"}),
-            HasMethods(["transform", "class_features", "logit_scale", "describe_model"]),
-            "array-like",
-        ],
+        "base": BASE_CONSTRAINT,
         "class_names": [None, Mapping, "array-like"],
         "base_norm": [None, Interval(Real, 0, None, closed="neither")],
         "logit_scale": [None, Interval(Real, 0, None, closed="neither")],
@@ -242,7 +243,7 @@ class BaseCLIPClassifier(OpenClassesMixin, ClassifierMixin, VersionStamp):
         try:
             base = class_base.embed(self.classes_, self.class_names, X, y, sample_weight)
         except OSError as error:
-            if self.base is None:
+            if class_base.is_default:
                 error.add_note(
                     f"{type(self).__name__} asked for this CLIP, since base=None is "
                     f"CLIPTextFeaturizer(). If the images were embedded by another one, pass "

@@ -14,13 +14,18 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._class_base.names import class_names_of
-from .._formulas import Formula, row_norms, scaled_classifier, task_residual, unit
+from .._formulas import Formula, row_norms, scaled_classifier, unit
 from .._held_out import images_per_class
 from .._messages import warn_user
 from .._rows import chunks
 from .._typing import Base, Callbacks, ClassNames, ClassWeight, Device, Precision, RandomState
 from . import enhanced_base
 from .training import TrainedClassifier, auto_lr
+
+
+def task_residual(t, x, alpha):
+    """Put the residual on top of the base, t' = t + αx: Equation 4 of the TaskRes paper."""
+    return t + alpha * x if isinstance(x, np.ndarray) else t.addcmul(x, alpha)  # in one pass
 
 
 def taskres_logits(z, *, t, alpha, scale, x=None, x_image=None):
@@ -148,7 +153,8 @@ def train_candidates(problem, alphas, weight_decay, run):
     weight_decay : float
         L2 penalty, the same for all.
     run : callable
-        The engine: `TrainedClassifier._run_engine`, or the like, which returns a Trained.
+        The engine: `TrainedClassifier._run_engine`, or the like, which returns a Trained. Several
+        candidates are trained without callbacks and without output.
 
     Returns
     -------

@@ -103,6 +103,12 @@ def check_callbacks(callbacks: Callbacks) -> None:
             )
         if isinstance(callback, type):  # skorch makes one of it
             callback = callback()
+        if getattr(callback, "f_pickle", None) is not None:
+            raise ValueError(
+                f"{type(callback).__name__} has f_pickle={callback.f_pickle!r}, but the net of a "
+                f"fit is private and can't be pickled. Leave f_pickle out, and save the fitted "
+                f"classifier with joblib.dump."
+            )
         monitor = str(getattr(callback, "monitor", None))
         name = monitor.removesuffix("_best")
         if name.startswith("valid_") and name not in recorded:

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 
 from .._typing import Backend, Device, Images, Precision
+from .backends.plan import BACKENDS, plan_encoding
 from .base import CLIPTransformer
 from .cache import CacheLike, EmbeddingCache
 from .embedding import View
@@ -135,7 +136,7 @@ class CLIPFeaturizer(ImageTransformer, CLIPTransformer):
         "augment": [StrOptions(set(AUGMENTATIONS)), callable],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "num_workers": [None, Interval(Integral, 0, None, closed="left")],
-        "backend": [StrOptions({"torch", "openvino", "onnx", "auto"})],
+        "backend": [StrOptions(set(BACKENDS))],
         "device": "no_validation",  # torch knows its devices, and is not imported for them
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "cache": [None, str, PathLike, EmbeddingCache],
@@ -235,7 +236,6 @@ class CLIPFeaturizer(ImageTransformer, CLIPTransformer):
         return self._embed(X, [View(0)])[:, 0]
 
     def _plan(self, cache: EmbeddingCache) -> "Plan":
-        from .backends.plan import plan_encoding
 
         return plan_encoding(
             self.backend, self._model(), self.device, self.precision, cache.towers, self._encoder

@@ -125,8 +125,8 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
     ``residual="image"`` and "both" are trained one by one, as under callbacks. `score` is the
     accuracy whatever `scoring` is. If a fit or a score fails, as the log loss on a fold that
     lacks a class, the score is NaN, and one warning says so; if all fail, the error is raised. A
-    scorer gets fitted classifiers. For ``alpha=0`` there is nothing to learn: that candidate is
-    not trained, and its `history_` is empty.
+    scorer gets fitted classifiers. Of candidates that are trained together, that of ``alpha=0`` has
+    nothing to learn: it is not trained, its `history_` is empty and its `n_iter_` is 0.
 
     `sample_weight` goes into each fit, and, as in GridSearchCV, into the scores if the scorer
     takes it; under metadata routing, if the scorer asks for it, or without `scoring`, this

@@ -49,5 +49,5 @@ def map_in_threads(function, items, n_threads):
                     yield waiting.popleft()
             yield from waiting
         finally:
+            pool.shutdown(cancel_futures=True)  # a thread that starts late sets the number, too
             torch.set_num_threads(before)
-            pool.shutdown(cancel_futures=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .._clip.backends.engines import find_engine, is_installed
+from .._clip.backends.engines import ENGINES, find_engine, is_installed
 from .._clip.featurizer import CLIPFeaturizer
 from .._clip.images import read_image
 from .._clip.stores import batched
@@ -155,7 +155,7 @@ def _transforms(model_name, device, paths):
     """`transform` of paths, by backend and precision."""
     backends: dict[str, tuple[str, ...]] = {"torch": ("float32", "bfloat16")}
     if device.type == "cpu":
-        for name in ("openvino", "onnx"):
+        for name in ENGINES:
             if is_installed(name):
                 backends[name] = find_engine(name).PRECISIONS
     ways = {}

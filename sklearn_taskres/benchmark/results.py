@@ -102,13 +102,13 @@ class Results:
     ----------
     path : Path
         The file; its folder exists.
-    patience : float, default=60
+    lock_seconds : float, default=60
         Seconds for which another process may hold the file: to write takes it milliseconds.
     """
 
-    def __init__(self, path, patience=60):
+    def __init__(self, path, lock_seconds=60):
         self.path = path
-        self._patience = patience
+        self._lock_seconds = lock_seconds
         self._seen: set[str] = set()
         self._end = 0
 
@@ -141,9 +141,9 @@ class Results:
     def _alone(self):
         """Hold the file of results, or raise OSError if another process does not let it go."""
         lock = self.path.with_name("results.lock")
-        with _locked(lock, timeout=self._patience) as is_ours:
+        with _locked(lock, timeout=self._lock_seconds) as is_ours:
             if not is_ours:
-                why = f"another process has held it for {self._patience} s, and may be stopped"
+                why = f"another process has held it for {self._lock_seconds} s, and may be stopped"
                 raise OSError(errno.EAGAIN, why, str(lock))
             yield
 

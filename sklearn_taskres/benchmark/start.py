@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.pipeline import make_pipeline
 
 from .. import CLIPFeaturizer, EmbeddingCache, TaskResClassifier
-from .._clip.backends.engines import is_installed
+from .._clip.backends.engines import ENGINES, is_installed
 
 #: Age of a model's files from which on their stamps are trusted, so that no process looks closer.
 _RACY_SECONDS = 2.5
@@ -49,7 +49,7 @@ def measure(model_name, paths, folder, repeats=3):
         torchvision were imported.
     """
     time.sleep(_RACY_SECONDS)
-    backends = ["torch", *(name for name in ("openvino", "onnx") if is_installed(name))]
+    backends = ["torch", *(name for name in ENGINES if is_installed(name))]
     return {name: _measure(name, model_name, paths, Path(folder), repeats) for name in backends}
 
 

@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._classifiers.base import BaseCLIPClassifier
 from .._classifiers.linear_probe import LinearProbeClassifier
+from .._classifiers.taskres import task_residual
 from .._clip.featurizer import CLIPFeaturizer
 
 
@@ -87,6 +88,7 @@ def linear_map(classifier: BaseCLIPClassifier) -> LinearMap:
     shift: np.ndarray | None = None
     residual = getattr(classifier, "image_residual_", np.zeros(1))
     if residual.any():
-        shift = residual * residual.dtype.type(classifier.alpha_)
+        alpha = residual.dtype.type(classifier.alpha_)
+        shift = task_residual(np.zeros_like(residual), residual, alpha)
     is_unit = classifier.normalize if isinstance(classifier, LinearProbeClassifier) else True
     return LinearMap(classifier.classes_, coef, intercept, shift, is_unit)

@@ -15,8 +15,10 @@ from ..identity import ModelIdentity
 from . import Engine
 from .towers import Towers
 
-#: Name of an engine to the module that knows it.
+#: Name of an engine to the module that knows it, the fastest first.
 _MODULES = {"openvino": ".openvino", "onnx": ".onnx"}
+#: Names of the engines.
+ENGINES = tuple(_MODULES)
 #: Lowest cosine with torch's float32 that a converted tower may have, by precision.
 _LOWEST_COSINE = {"float32": 0.99999, "bfloat16": 0.999}
 #: Encoders kept at once, as torch's.

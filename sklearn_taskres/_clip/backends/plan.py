@@ -10,16 +10,14 @@ from ..._cpu import has_bfloat16_units
 from ..._messages import warn_once
 from ..identity import ModelIdentity
 from . import ImageEncoder
-from .engines import NotConvertedError, find_engine, is_installed, load_engine, require
+from .engines import ENGINES, NotConvertedError, find_engine, is_installed, load_engine, require
 from .towers import Towers
 
 #: Values of the parameter `backend`.
-BACKENDS = ("torch", "openvino", "onnx", "auto")
+BACKENDS = ("torch", *ENGINES, "auto")
 #: Images that are left to encode from which on "auto" converts a tower that is not kept: it takes
 #: as long as some hundred images.
 WORTH_CONVERTING = 500
-#: What "auto" tries on a CPU, the fastest first.
-_ENGINES = ("openvino", "onnx")
 #: Files that a driver of GPUs makes: NVIDIA's, AMD's, and Windows' for Linux.
 _GPU_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 
@@ -72,7 +70,7 @@ def plan_encoding(
     """
     engine = backend
     if backend == "auto":
-        engine = fastest_backend(device, precision, filter(is_installed, _ENGINES))
+        engine = fastest_backend(device, precision, filter(is_installed, ENGINES))
     if engine == "torch":
         return _plan_torch(model, device, precision, load_torch)
     if backend != "auto":

@@ -235,7 +235,7 @@ class FolderStore:
             except _ERRORS as error:
                 is_busy = _code(error) in _BUSY
                 if is_busy and patience.lasts():
-                    self.limits.clock.sleep(random.uniform(0.005, 0.03))  # noqa: S311
+                    self.limits.clock.sleep(random.SystemRandom().uniform(0.005, 0.03))
                     continue
                 failures += 1
                 if is_busy or failures == _ATTEMPTS or not self._recover(error, identity, kind):
