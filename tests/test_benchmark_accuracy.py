@@ -177,7 +177,7 @@ def test_the_report_takes_the_last_line_of_a_cell_and_averages_data_sets(tmp_pat
         }  # fmt: skip
 
     lines = [cell("a", "gda", 1, 0.1), cell("a", "gda", 1, 0.5), cell("b", "gda", 1, 0.7)]
-    report.write([*lines, cell("a", "retired", 2, 0.9)], tmp_path)
+    report.write_report([*lines, cell("a", "retired", 2, 0.9)], tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "| gda | 50.0 |  |" in text
     assert "| retired |  | 90.0 |" in text

@@ -72,7 +72,7 @@ def everything(tmp_path_factory):
     for method, seed in itertools.product(report_tables.GENERALISING, (1, 2)):
         lines += variants(method, seed)
     folder = tmp_path_factory.mktemp("report")
-    report.write(lines, folder)
+    report.write_report(lines, folder)
     return folder, lines
 
 
@@ -304,7 +304,7 @@ def test_variants_stay_out_of_few_shot_tables():
 
 def test_only_variants_make_a_report(tmp_path):
     """ImageNet's own test is not needed."""
-    report.write(variants("taskres"), tmp_path)
+    report.write_report(variants("taskres"), tmp_path)
     assert (
         "| taskres |  | 10.0 | 20.0 | 30.0 | 40.0 | 25.0 |" in (tmp_path / "report.md").read_text()
     )
@@ -456,7 +456,7 @@ def test_published_choices_are_said_as_they_are():
 def test_the_head_is_about_the_lines_that_count(tmp_path):
     """A line that another replaced is not listed; the digest of the code is."""
     old = line(code="0ld", machine={"date": "2025-01-01", "cores": 1})
-    report.write([old, line(code="new", accuracy=0.6)], tmp_path)
+    report.write_report([old, line(code="new", accuracy=0.6)], tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "- backbone RN50, views 10, code new: dtd (01234567)\n- processor made up\n" in text
     assert "2026-01-01 00:00 to 2026-01-01 00:00, 1 line\n" in text
@@ -465,10 +465,10 @@ def test_the_head_is_about_the_lines_that_count(tmp_path):
 
 def test_what_is_not_drawn_is_named(tmp_path):
     """Variants of ablations are in the tables alone, unless there is nothing else to draw."""
-    report.write(made_up(("dtd",), ("zero-shot", "taskres", "taskres-image")), tmp_path)
+    report.write_report(made_up(("dtd",), ("zero-shot", "taskres", "taskres-image")), tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "(paper: Figure 3). In the tables alone: taskres-image.\n" in text
-    report.write(made_up(("dtd",), ("taskres-image",)), tmp_path)
+    report.write_report(made_up(("dtd",), ("taskres-image",)), tmp_path)
     assert "(paper: Figure 3).\n" in (tmp_path / "report.md").read_text()
 
 
@@ -506,7 +506,7 @@ def figures(monkeypatch, tmp_path):
             patch.setattr(
                 Figure, "savefig", lambda self, path, dpi: found.update({path.name: self})
             )
-            report_figures.draw(grouped(lines), tmp_path)
+            report_figures.draw_figures(grouped(lines), tmp_path)
         for figure in found.values():
             figure.draw_without_rendering()
         return found

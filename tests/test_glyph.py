@@ -247,7 +247,7 @@ def test_training_comes_from_the_seed_alone(tmp_path):
     before = torch.get_rng_state()
     for name in ("first", "again"):
         (tmp_path / name).mkdir()
-        train.save(*train.train(seed=3, steps=2, pool=train.BATCH), tmp_path / name)
+        train.save(*train.train_clip(seed=3, steps=2, pool=train.BATCH), tmp_path / name)
     files = [tmp_path / name / "glyph-clip.safetensors" for name in ("first", "again")]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert files[0].with_suffix(".json").read_bytes() == train.CONFIG.read_bytes()

@@ -208,7 +208,7 @@ class OpenClassesMixin:
 
     def _check_kind(self, labels):
         known = self.classes_.tolist()[0]
-        other_kind = [label for label in labels if _kind(label) != _kind(known)]
+        other_kind = [label for label in labels if _kind_of_label(label) != _kind_of_label(known)]
         if other_kind:
             raise ValueError(
                 f"The new labels {listed(other_kind)} are of another kind than classes_ (such as "
@@ -250,7 +250,7 @@ class OpenClassesMixin:
         return changed
 
 
-def _kind(label):
+def _kind_of_label(label):
     """Return what a label must share with the others to be sorted among them."""
     if isinstance(label, str):
         return str

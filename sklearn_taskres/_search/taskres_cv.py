@@ -498,7 +498,7 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
 
         table = SearchTable(self, candidates, len(folds))
         bar = tqdm(folds, desc="searching", unit="fold", disable=not self.verbose)
-        data_of_folds = ([[_rows(a, rows) for a in data] for rows in fold] for fold in bar)
+        data_of_folds = ([[_rows_at(a, rows) for a in data] for rows in fold] for fold in bar)
         is_watched = self.callbacks or self.residual != "text"
         (self._fit_each if is_watched else self._fit_together)(shared, table, data_of_folds)
         return table
@@ -544,7 +544,7 @@ class TaskResClassifierCV(ClassifierMixin, VersionStamp):
                     yield TrainingJob(fold, column, places, pairs, held_out)
 
 
-def _rows(array, rows):
+def _rows_at(array, rows):
     """Rows of anything that has rows; other weights stay what they are."""
     return _safe_indexing(array, rows) if _is_array(array) else array
 

@@ -122,7 +122,7 @@ def run(options):
     else:
         problems = _run_cells(options, path)
     if options.report:
-        report.write(read_lines(path), options.output)
+        report.write_report(read_lines(path), options.output)
     if problems:
         sys.exit("These could not be run, the others are done:\n- " + "\n- ".join(problems))
 

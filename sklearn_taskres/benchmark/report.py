@@ -9,7 +9,7 @@ import numpy as np
 
 from . import published, report_tables
 from .report_entries import Key, grouped, names, on_own_tests
-from .report_figures import draw, drawn_methods, file_names, where_parameters_are_compared
+from .report_figures import draw_figures, drawn_methods, file_names, where_parameters_are_compared
 
 #: What the others are compared with, draw by draw.
 _REFERENCE = "taskres-gda"
@@ -19,7 +19,7 @@ _BOLD = (
 )
 
 
-def write(lines, folder):
+def write_report(lines, folder):
     """Write ``report.md``, one CSV file per table, and two figures.
 
     Parameters
@@ -44,7 +44,7 @@ def write(lines, folder):
     (folder / "report.md").write_text(text, encoding="utf-8")
     _write_csv(tables, folder)
     _write_costs(groups, folder / "costs.csv")
-    draw(groups, folder)
+    draw_figures(groups, folder)
 
 
 def _tables(groups):

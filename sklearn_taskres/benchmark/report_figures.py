@@ -17,7 +17,7 @@ _TASKRES_LOOKS = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
 _OTHER_COLORS = [color for color in COLORS if color != WORSE]
 
 
-def draw(groups, folder):
+def draw_figures(groups, folder):
     """Draw ``report.png`` and ``parameters.png``; further backbones get a suffix, ``-<backbone>``.
 
     Parameters

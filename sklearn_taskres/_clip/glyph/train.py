@@ -47,7 +47,7 @@ def main(argv=None):
     parser.add_argument("--pool", type=int, default=POOL, help="number of pictures drawn")
     options = parser.parse_args(argv)
     started = time.monotonic()
-    model, token_ids = train(options.seed, options.steps, options.pool)
+    model, token_ids = train_clip(options.seed, options.steps, options.pool)
     options.output.mkdir(parents=True, exist_ok=True)
     save(model, token_ids, options.output)
     _log(f"trained in {(time.monotonic() - started) / 60:.1f} minutes")
@@ -56,7 +56,7 @@ def main(argv=None):
     sys.stdout.write(f"logit scale: {model.logit_scale.exp():.1f}\n")
 
 
-def train(seed, steps=STEPS, pool=POOL, report=None):
+def train_clip(seed, steps=STEPS, pool=POOL, report=None):
     """Train a model.
 
     Parameters

@@ -226,7 +226,7 @@ class FolderStore:
         file, failures = self._home / kind.name, 0
         patience = _Patience(file, self.limits)
         while True:
-            identity = _identity(file)
+            identity = _identity_of_file(file)
             if identity is None and not create:
                 return absent
             try:
@@ -261,7 +261,7 @@ class FolderStore:
         """Whether it is worth trying again: after damage, or if the files are others by now."""
         if isinstance(error, _RefusedError):
             return False
-        now = _identity(self._home / kind.name)
+        now = _identity_of_file(self._home / kind.name)
         if now is None or now != identity:
             return True
         if not (isinstance(error, UnicodeDecodeError) or _code(error) in _DAMAGE):
@@ -379,7 +379,7 @@ def _mode(path):
         return 0
 
 
-def _identity(file):
+def _identity_of_file(file):
     """Which file is there, None for none."""
     try:
         state = os.stat(file)
