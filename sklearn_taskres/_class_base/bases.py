@@ -17,8 +17,6 @@ from .names import array_rows, class_names_of
 
 #: OpenAI CLIP's logit scale 1/τ, for a base that does not say which model it comes from.
 _CLIP_LOGIT_SCALE = 100.0
-
-
 #: What a `base` parameter may be, as scikit-learn checks it.
 BASE_CONSTRAINT = [
     None,

@@ -236,7 +236,6 @@ class CLIPFeaturizer(ImageTransformer, CLIPTransformer):
         return self._embed(X, [View(0)])[:, 0]
 
     def _plan(self, cache: EmbeddingCache) -> "Plan":
-
         return plan_encoding(
             self.backend, self._model(), self.device, self.precision, cache.towers, self._encoder
         )
