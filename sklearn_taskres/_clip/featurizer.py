@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from numbers import Integral
 from os import PathLike
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +12,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 
 from .._typing import Backend, Device, Images, Precision
-from .backends.plan import BACKENDS, plan_encoding
+from .backends.plan import BACKENDS, Plan, plan_encoding
 from .base import CLIPTransformer
 from .cache import CacheLike, EmbeddingCache
 from .embedding import View
 from .image_transformer import ImageTransformer
 from .views import AUGMENTATIONS
-
-if TYPE_CHECKING:
-    from .backends.plan import Plan
 
 #: How views are made: a name, or a function of an image and a generator to an image.
 Augment: TypeAlias = (
@@ -235,7 +232,7 @@ class CLIPFeaturizer(ImageTransformer, CLIPTransformer):
         """
         return self._embed(X, [View(0)])[:, 0]
 
-    def _plan(self, cache: EmbeddingCache) -> "Plan":
+    def _plan(self, cache: EmbeddingCache) -> Plan:
         return plan_encoding(
             self.backend, self._model(), self.device, self.precision, cache.towers, self._encoder
         )
