@@ -1,7 +1,7 @@
 """A hub of this machine: what huggingface_hub asks of a server to write a repository and read it.
 
 huggingface_hub reads the server's address when it is imported, so whoever talks to this one is a
-process of its own, with the variables of `environment`.
+process of its own, which `run` starts.
 """
 
 import base64
@@ -10,6 +10,8 @@ import hashlib
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -24,8 +26,18 @@ class Hub(ThreadingHTTPServer):
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.address = f"http://127.0.0.1:{self.server_port}"
 
-    def environment(self, cache):
-        """Variables of a process that has this hub, and an empty cache, for its hub."""
+    def run(self, code, *arguments, cache):
+        """Run code in a process that has this hub, and an empty cache, for its hub."""
+        return subprocess.run(  # noqa: S603 (our own code)
+            [sys.executable, "-c", code, *arguments],
+            env=self._environment(cache),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    def _environment(self, cache):
         ours = {"HF_ENDPOINT": self.address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_of_nobody"}
         ours |= {"HF_HOME": str(cache), "HF_HUB_CACHE": str(cache / "hub")}
         theirs = {n: v for n, v in os.environ.items() if not n.lower().endswith("_proxy")}

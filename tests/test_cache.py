@@ -1052,7 +1052,7 @@ def touch(cache):
 
 def test_a_lock_costs_one_patience(locked, clock):
     """After the first call no other waits, and there is one warning; later it is tried again."""
-    begun = clock.now
+    begun, drawn = clock.now, random.getstate()
     with one_warning(f"has been locked by another process for {PATIENCE:.0f} seconds"):
         assert kept(locked, range(10)) == set()
         waited = clock.now
@@ -1065,6 +1065,7 @@ def test_a_lock_costs_one_patience(locked, clock):
     clock.now += 180
     assert kept(locked, range(10)) == set()
     assert clock.now == waited + 180 + PATIENCE
+    assert random.getstate() == drawn  # the user's draws are left alone
 
 
 def test_others_that_go_on_writing_are_waited_for(locked, clock, other):

@@ -324,14 +324,8 @@ def test_a_model_of_the_hub(model, unseen, tmp_path, capsys):
     files = [str(unseen / "two" / "0.jpg"), str(model)]
     with running_hub() as hub:
         hub.repositories["someone/digits"] = {p.name: p.read_bytes() for p in folder.iterdir()}
-        done = subprocess.run(  # noqa: S603 (our own code)
-            [sys.executable, "-c", code, *files, "hf-hub:someone/digits", "hf-hub:someone/else"],
-            env=hub.environment(tmp_path / "cache"),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        names = ["hf-hub:someone/digits", "hf-hub:someone/else"]
+        done = hub.run(code, *files, *names, cache=tmp_path / "cache")
     assert done.returncode == 0, done.stderr
     expected, *statuses = done.stdout.splitlines()
     assert "two" in expected.replace(str(unseen / "two"), "")

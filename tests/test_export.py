@@ -446,14 +446,7 @@ def test_a_repository_is_made_filled_and_read(tmp_path):
         "print(from_hub('someone/thing').predict_proba(X).tolist())"
     )
     with running_hub() as hub:
-        done = subprocess.run(  # noqa: S603 (our own code)
-            [sys.executable, "-c", code, str(tmp_path / "clf.joblib")],
-            env=hub.environment(tmp_path / "cache"),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        done = hub.run(code, str(tmp_path / "clf.joblib"), cache=tmp_path / "cache")
     assert done.returncode == 0, done.stderr
     address, probabilities = done.stdout.splitlines()
     assert address == f"{hub.address}/someone/thing"

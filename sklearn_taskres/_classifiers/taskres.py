@@ -464,7 +464,7 @@ class TaskResClassifier(TrainedClassifier):
         self._install_base(enhanced_base.class_embeddings(features, self.text_projection_))
 
     def _install(self, trained):
-        """Become the classifier with what was learned; what was not, keeps its place."""
+        """Become the classifier that was learned; a residual that was not learned is zero."""
         learned = self._keep(trained)
         self.residual_ = learned.get("x", np.zeros_like(self.base_))
         self.image_residual_ = learned.get("x_image", np.zeros_like(self.base_[0]))

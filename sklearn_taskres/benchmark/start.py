@@ -12,9 +12,8 @@ from sklearn.pipeline import make_pipeline
 
 from .. import CLIPFeaturizer, EmbeddingCache, TaskResClassifier
 from .._clip.backends.engines import ENGINES, is_installed
+from .._clip.backends.towers import RACY_SECONDS
 
-#: Age of a model's files from which on their stamps are trusted, so that no process looks closer.
-_RACY_SECONDS = 2.5
 _CODE = """
 import json, sys
 import joblib
@@ -48,7 +47,7 @@ def measure(model_name, paths, folder, repeats=3):
         memory after it in MB (None if the system does not say), and which of torch, open_clip and
         torchvision were imported.
     """
-    time.sleep(_RACY_SECONDS)
+    time.sleep(RACY_SECONDS + 0.5)  # the models' files are trusted then, and not looked into
     backends = ["torch", *(name for name in ENGINES if is_installed(name))]
     return {name: _measure(name, model_name, paths, Path(folder), repeats) for name in backends}
 
