@@ -89,7 +89,8 @@ class Formula(NamedTuple):
     #: The derivative written by hand, if that is faster than autograd: ``gradient(z, y,
     #: loss_weight, **learned, **constants)`` returns the weighted sum of cross-entropies (a 0-d
     #: tensor, or (C,) of C candidates), the logits, and a dict of the derivatives. It runs without
-    #: a graph, and may not go with a penalty.
+    #: a graph, and may not go with a penalty. It takes rows to matrix products alone: if those run
+    #: in bfloat16, the rows come in that.
     gradient: Callable | None = None
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from torch.utils.flop_counter import FlopCounterMode
 
 from sklearn_taskres import _formulas
 from sklearn_taskres.benchmark import baselines, fits, growth, speed, streamed, timing
@@ -52,6 +53,20 @@ def test_functions_are_run_in_turn():
     assert ran == list("ab") * 4
     assert [figures["result"] for figures in found.values()] == ["a", "b"]
     assert all(figures["fastest"] <= figures["seconds"] for figures in found.values())
+
+
+def test_products_are_run_in_the_same_rounds():
+    """The machine's rate is taken between the runs it is compared with, and is not returned."""
+    ran = []
+    with FlopCounterMode(display=False) as products:
+        found, rate = timing.interleaved_with_products(
+            {"a": lambda: ran.append(products.get_total_flops())}, 2, CPU
+        )
+    each = ran[1] - ran[0]
+    assert ran == [0, each, 2 * each]
+    assert each % (2 * 2048**3) == 0 < each
+    assert list(found) == ["a"]
+    assert rate > 0
 
 
 says_memory = pytest.mark.skipif(
@@ -111,13 +126,14 @@ def test_from_the_command_line(tmp_path, capsys):
     sizes = ["--sizes", "4x16", "--search-size", "4x16", "--search-epochs", "2", "--shots", "8"]
     main(["speed", *sizes, "--repeats", "1", "--output", str(path)])
     results, printed = json.loads(path.read_text()), capsys.readouterr().out
-    methods = results["fit"]["sizes"][0]["methods"]
+    size = results["fit"]["sizes"][0]
+    methods = size["methods"]
     assert list(methods) == ["taskres", "loop", "skorch", "logistic"]
     assert methods["taskres"]["ratio"] == 1
     expected = methods["loop"]["seconds"] / methods["taskres"]["seconds"]
     assert_allclose(methods["loop"]["ratio"], expected)
     n_operations = 200 * 4 * 32 * 4 * 16
-    share = n_operations / methods["taskres"]["seconds"] / results["fit"]["product_rate"]
+    share = n_operations / methods["taskres"]["seconds"] / size["product_rate"]
     assert_allclose(methods["taskres"]["share_of_peak"], share)
     assert results["search"]["largest_difference"] < 1e-6
     assert len(results["search"]["methods"]) == 4

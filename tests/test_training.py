@@ -348,6 +348,25 @@ def test_the_loss_leaves_the_device_once_an_epoch(gradient, schedule_step):
     assert calls.seen == ["tolist"] * len(trained.history) == ["tolist"] * 10
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("streamed", [False, True], ids=["in memory", "in a file"])
+def test_rows_for_bfloat16_products_come_in_that(dtype, streamed, tmp_path):
+    """The result is that of rows which each product lowers for itself; float64 stays as it is."""
+    X, y, t = problem(dtype=dtype)
+    X, seen = in_a_file(X, tmp_path) if streamed else X, []
+
+    def lowered_by_the_product(z, *args, **arrays):
+        seen.append(z.dtype)
+        return taskres_gradient(z.to(arrays["t"].dtype), *args, **arrays)
+
+    params = {"batch_size": 10, "precision": "bfloat16"}
+    expected = run(X, y, t, gradient=lowered_by_the_product, **params)
+    assert set(seen) == {torch.bfloat16 if dtype == np.float32 else torch.float64}
+    trained = run(X, y, t, gradient=taskres_gradient, **params)
+    assert_array_equal(trained.parameters["x"], expected.parameters["x"])
+    assert trained.history == expected.history
+
+
 def in_a_file(array, folder):
     """Map a copy of an array in a file, read-only."""
     np.save(folder / "X.npy", array)

@@ -53,7 +53,7 @@ def taskres_gradient(z, y, loss_weight, *, t, alpha, scale, x):
     Parameters
     ----------
     z : tensor of shape (B, D)
-        Unit image rows.
+        Unit image rows, in the precision of the products.
     y : tensor of shape (B,)
         Classes of the rows.
     loss_weight : tensor of shape (B,)
@@ -83,7 +83,7 @@ def taskres_gradient(z, y, loss_weight, *, t, alpha, scale, x):
     inverse.nan_to_num_(nan=math.nan, posinf=1)  # a zero row stays zero, as in `unit`
     factor = inverse * scale
     # The first product. Classes come first, ([C,] K, B), since sums along rows in memory are slow.
-    logits = (moved @ z.T) * factor
+    logits = (moved @ z.T).to(t.dtype).mul_(factor)
     errors = logits.log_softmax(dim=-2)
     truth = y.expand(*errors.shape[:-2], 1, -1)
     log_p_truth = errors.gather(-2, truth)
@@ -95,7 +95,7 @@ def taskres_gradient(z, y, loss_weight, *, t, alpha, scale, x):
     # What the second product holds along t', where a step would change nothing: s ΣP∘L / ‖t'‖².
     along = (errors * logits).sum(dim=-1, keepdim=True).mul_(inverse)
     # The second product, less that / s. It takes the place of t', which is not needed any more.
-    product = (errors @ z).to(z.dtype)
+    product = (errors @ z).to(t.dtype)
     slope = torch.addcmul(product, moved, along, value=-1 / scale, out=moved)
     gradients = {"x": slope}
     if learns_alpha:

@@ -13,11 +13,13 @@ class TensorBatches(IterableDataset):
     """Batches of image rows, classes and weights in the loss; iterating gives one epoch of them.
 
     Rows of a memory map, or of float16, stay where and what they are, and only those of a batch are
-    read and brought to the device. The length is the number of rows that an epoch sees.
+    read and brought to the device. The length is the number of rows that an epoch sees. Rows are
+    prepared in `dtype`; for products in bfloat16 alone, those of float32 are kept in that.
     """
 
-    def __init__(self, X, y, sample_weight, batch_size, rng, prepare, dtype, device):
+    def __init__(self, X, y, sample_weight, batch_size, rng, prepare, dtype, device, in_bfloat16):
         self.prepare, self.dtype, self.device, self.rng = prepare, dtype, device, rng
+        self.kept_dtype = torch.bfloat16 if in_bfloat16 and dtype == np.float32 else None
         self.size, self.n_views = min(batch_size, len(y)), X.shape[1] if X.ndim == 3 else None
         self.rows = X if is_streamed(X) else self._on_device(X)
         self.stays = isinstance(self.rows, np.ndarray)
@@ -40,16 +42,16 @@ class TensorBatches(IterableDataset):
             return
         rows = torch.as_tensor(places, device="cpu" if self.stays else self.device)
         index = torch.as_tensor(order, device=self.device)
-        for start in range(0, len(self), self.size):
-            batch = slice(start, start + self.size)
-            weight, y = (part.index_select(0, index[batch]) for part in (self.loss_weight, self.y))
-            yield {"z": self._at(rows[batch]), "loss_weight": weight}, y
+        of_batches = (part[: len(self)].split(self.size) for part in (rows, index))
+        for rows_of_batch, index_of_batch in zip(*of_batches, strict=True):
+            weight, y = (a.index_select(0, index_of_batch) for a in (self.loss_weight, self.y))
+            yield {"z": self._at(rows_of_batch), "loss_weight": weight}, y
 
     def _on_device(self, X):
         """Return prepared rows as a tensor, or as they are if the device has no room for all."""
         try:
             rows = np.require(self.prepare(X), None, ["C", "W"])  # shared with torch, or a copy
-            return torch.as_tensor(rows, device=self.device).flatten(0, -2)
+            return torch.as_tensor(rows, dtype=self.kept_dtype, device=self.device).flatten(0, -2)
         except torch.OutOfMemoryError:
             warn_user(
                 f"The {len(X)} rows do not fit into the memory of {self.device}, and are brought "
@@ -64,4 +66,4 @@ class TensorBatches(IterableDataset):
         places = places.numpy()
         index = places if self.n_views is None else divmod(places, self.n_views)
         rows = self.prepare(self.rows[index].astype(self.dtype))
-        return new_tensor(rows, self.dtype, self.device)
+        return torch.as_tensor(rows, dtype=self.kept_dtype, device=self.device)

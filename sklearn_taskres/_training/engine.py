@@ -88,7 +88,15 @@ def train(
     dtype = working_dtype(X)
     device = resolve_device(device, dtype)
     module = FormulaModule(formula, dtype)
-    batches = TensorBatches(X, y, sample_weight, batch_size, rng, formula.prepare, dtype, device)
+    has_gradient = formula.gradient is not None  # then it is known what is multiplied
+    if precision == "auto":
+        n_elements = (y.max() + 1) * X.shape[-1]
+        pays = has_gradient and n_elements >= _WORTH_LOWERING.get(device.type, sys.maxsize)
+        precision = fastest_precision(device) if pays else "float32"
+    of_products = has_gradient and precision == "bfloat16"
+    batches = TensorBatches(
+        X, y, sample_weight, batch_size, rng, formula.prepare, dtype, device, of_products
+    )
     n_steps = max_epochs * (len(batches) // batches.size if schedule_step == "batch" else 1)
     scheduler = LRScheduler(
         "LambdaLR",
@@ -109,12 +117,8 @@ def train(
         classes=np.arange(y.max() + 1),
         verbose=verbose,
     ).initialize()
-    n_multiplications, can_lower = sys.maxsize, False
-    if formula.gradient is not None:  # then it is known what is multiplied
-        n_multiplications = batches.size * sum(array.size for array in formula.learned.values())
-        can_lower = (y.max() + 1) * X.shape[-1] >= _WORTH_LOWERING.get(device.type, sys.maxsize)
-    if precision == "auto":
-        precision = fastest_precision(device) if can_lower else "float32"
+    n_learned = sum(array.size for array in formula.learned.values())
+    n_multiplications = batches.size * n_learned if has_gradient else sys.maxsize
     with product_precision(device, precision), threads_for_products(n_multiplications, device):
         _run(net, batches)
     return Trained(module.learned(), _plain_history(net.history))

@@ -3,7 +3,7 @@
 import functools
 
 from .tasks import make_task
-from .timing import interleaved, product_rate
+from .timing import interleaved_with_products
 
 BASELINES = ("loop", "skorch", "logistic")
 #: Operations of a fit, above which fewer epochs are run unless all are asked for.
@@ -29,20 +29,21 @@ def measure(options, device, say):
     dict
         Of what JSON can hold.
     """
-    peak = product_rate(device)
-    say(f"\nFits. A product of 2048³ in float32 runs at {peak / 1e9:.0f} GFLOP/s.")
+    say("\nFits")
     say(_ROW.format(*_HEADER))
     sizes = []
     for n_classes, d in options.sizes:
         task = make_task(n_classes, d, options.shots)
         epochs, whole = _epochs(task, options.full)
-        methods = interleaved(_fits(task, epochs, options), options.repeats, device)
+        functions = _fits(task, epochs, options)
+        methods, peak = interleaved_with_products(functions, options.repeats, device)
         for name, figures in methods.items():
             _complete(figures, name, task, epochs, methods["taskres"]["seconds"], peak)
             say(_line(f"{n_classes} x {d}", f"{epochs}/{whole}", name, figures))
+        say(f"A product of 2048³ in float32 ran at {peak / 1e9:.0f} GFLOP/s meanwhile.")
         size = {"n_classes": n_classes, "d": d, "epochs": epochs, "of_epochs": whole}
-        sizes.append({**size, "methods": methods})
-    return {"product_rate": peak, "sizes": sizes}
+        sizes.append({**size, "product_rate": peak, "methods": methods})
+    return {"sizes": sizes}
 
 
 def _fits(task, epochs, options):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 #: Seconds in which the threads of what ran before stop waiting for more, which keeps cores busy.
 _REST = 0.3
+#: Matrix products of a round, a second's worth on two cores.
+_N_PRODUCTS = 10
 
 
 def interleaved(functions, repeats, device):
@@ -40,12 +42,29 @@ def interleaved(functions, repeats, device):
     return figures
 
 
-def product_rate(device):
-    """Return the operations per second of a product of 2048³ in float32, the fastest of forty."""
+def interleaved_with_products(functions, repeats, device):
+    """Do as :func:`interleaved`, and multiply matrices of 2048² in float32 in every round.
+
+    What share of the machine's peak a function reaches is a ratio like any other: both sides of it
+    must have met the same moments of a busy machine.
+
+    Returns
+    -------
+    figures : dict of str to dict
+        As from `interleaved`.
+    rate : float
+        Operations per second of the products (the median).
+    """
     import torch
 
     a, b = (torch.rand(2048, 2048, device=device) for _ in range(2))
-    return 2 * 2048**3 / min(_seconds(lambda: a @ b, device) for _ in range(40))
+
+    def products():
+        for _ in range(_N_PRODUCTS):
+            torch.matmul(a, b)
+
+    figures = interleaved({**functions, "products": products}, repeats, device)
+    return figures, _N_PRODUCTS * 2 * 2048**3 / figures.pop("products")["seconds"]
 
 
 def _seconds(function, device):
