@@ -42,10 +42,11 @@ class TensorBatches(IterableDataset):
             return
         rows = torch.as_tensor(places, device="cpu" if self.stays else self.device)
         index = torch.as_tensor(order, device=self.device)
-        of_batches = (part[: len(self)].split(self.size) for part in (rows, index))
-        for rows_of_batch, index_of_batch in zip(*of_batches, strict=True):
-            weight, y = (a.index_select(0, index_of_batch) for a in (self.loss_weight, self.y))
-            yield {"z": self._at(rows_of_batch), "loss_weight": weight}, y
+        for start in range(0, len(self), self.size):
+            batch = slice(start, start + self.size)
+            of_batch = index[batch]
+            weight, y = (part.index_select(0, of_batch) for part in (self.loss_weight, self.y))
+            yield {"z": self._at(rows[batch]), "loss_weight": weight}, y
 
     def _on_device(self, X):
         """Return prepared rows as a tensor, or as they are if the device has no room for all."""

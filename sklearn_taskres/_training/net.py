@@ -68,12 +68,12 @@ class FormulaNet(NeuralNetClassifier):
             step = step_fn(batch, **fit_params)
             losses.append(step["loss"].detach())
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        numbers = torch.stack(losses).cpu().double()  # (steps,), or (steps, C) of C candidates
-        *of_steps, mean = torch.cat([numbers, numbers.mean(dim=0, keepdim=True)]).tolist()
+        numbers = torch.stack(losses).cpu().tolist()  # (steps,), or (steps, C) of C candidates
         epoch = self.history.to_list()[-1]
-        for record, loss in zip(epoch["batches"], of_steps, strict=True):
+        for record, loss in zip(epoch["batches"], numbers, strict=True):
             record |= {f"{prefix}_loss": loss, f"{prefix}_batch_size": iterator.size}
-        epoch |= {f"{prefix}_loss": mean, f"{prefix}_batch_count": len(of_steps)}
+        mean = np.array(numbers).mean(axis=0).tolist()
+        epoch |= {f"{prefix}_loss": mean, f"{prefix}_batch_count": len(numbers)}
 
     def train_step_single(self, batch, **fit_params):
         """Compute loss and gradients, by the written gradient or by skorch's autograd."""
